@@ -1,0 +1,1 @@
+"""meshsync: keeps chosen folders equal across devices, peer to peer, with a blind always-on relay."""

@@ -1,0 +1,1 @@
+"""The daemon on each device: the only place where the shells meet."""

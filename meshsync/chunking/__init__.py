@@ -1,0 +1,1 @@
+"""Content-defined cut points, and deltas inside a chunk."""

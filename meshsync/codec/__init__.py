@@ -1,0 +1,1 @@
+"""Canonical bytes for everything that is hashed, signed or sent."""

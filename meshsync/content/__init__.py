@@ -1,0 +1,1 @@
+"""What a version is made of: records, manifests, compression, sealing."""

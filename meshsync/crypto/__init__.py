@@ -1,0 +1,1 @@
+"""Hashing, signing, sealing. Thin wrappers over libsodium and BLAKE3."""

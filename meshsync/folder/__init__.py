@@ -1,0 +1,1 @@
+"""The user's files: scan, watch, apply."""

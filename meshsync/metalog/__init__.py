@@ -1,0 +1,1 @@
+"""The signed metadata log: entries, chains, membership, receipts. Readable without folder keys."""

@@ -1,0 +1,75 @@
+"""The only reader of clock and OS randomness, and the only door to threads and tasks.
+
+Invariant: everything above the shells gets time, randomness, threads and tasks from a `Runtime`, so that a whole
+mesh can run in one process on virtual time from one seed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import time
+from collections.abc import Callable, Coroutine
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, ParamSpec, Protocol, TypeVar
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
+class Runtime(Protocol):
+    """Time, randomness, threads, tasks."""
+
+    def monotonic(self) -> float:
+        """Return seconds on a clock that never goes back; its origin is arbitrary."""
+
+    def wall_time_ns(self) -> int:
+        """Return nanoseconds since 1970 UTC as the machine believes. For display only: clocks decide nothing."""
+
+    def random_bytes(self, size: int) -> bytes:
+        """Return `size` bytes fit for keys."""
+
+    def random(self) -> float:
+        """Return a float in [0, 1) for jitter."""
+
+    async def sleep(self, seconds: float) -> None:
+        """Suspend the calling task."""
+
+    def spawn(self, coroutine: Coroutine[Any, Any, T], name: str) -> asyncio.Task[T]:
+        """Start a task. The caller keeps the reference and cancels it."""
+
+    async def in_thread(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+        """Run a blocking function off the loop and return its result or raise its exception."""
+
+
+class SystemRuntime:
+    """The real machine."""
+
+    def __init__(self, threads: int = 4) -> None:
+        self._pool = ThreadPoolExecutor(max_workers=threads, thread_name_prefix="meshsync")
+
+    def monotonic(self) -> float:
+        return time.monotonic()
+
+    def wall_time_ns(self) -> int:
+        return time.time_ns()
+
+    def random_bytes(self, size: int) -> bytes:
+        return os.urandom(size)
+
+    def random(self) -> float:
+        return int.from_bytes(os.urandom(7), "big") / (1 << 56)
+
+    async def sleep(self, seconds: float) -> None:
+        await asyncio.sleep(seconds)
+
+    def spawn(self, coroutine: Coroutine[Any, Any, T], name: str) -> asyncio.Task[T]:
+        return asyncio.get_running_loop().create_task(coroutine, name=name)
+
+    async def in_thread(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+        loop = asyncio.get_running_loop()
+        return await loop.run_in_executor(self._pool, lambda: function(*args, **kwargs))
+
+    def close(self) -> None:
+        """Wait for running thread jobs and release the threads."""
+        self._pool.shutdown(wait=True)

@@ -1,0 +1,1 @@
+"""Sealed chunks on disk: pack files with a catalog."""

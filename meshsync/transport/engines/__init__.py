@@ -1,0 +1,1 @@
+"""QUIC engines behind one small Protocol."""

@@ -1,0 +1,1 @@
+"""Frames and messages, and the pure state machines that exchange them."""
