@@ -17,9 +17,7 @@ class MeshsyncError(Exception):
 
     exit_code = 1
 
-    def __init__(
-        self, what: str, *, device: str = "", folder: str = "", path: str = "", next_step: str = ""
-    ) -> None:
+    def __init__(self, what: str, *, device: str = "", folder: str = "", path: str = "", next_step: str = "") -> None:
         super().__init__(what)
         self.what = what
         self.device = device

@@ -83,7 +83,7 @@ class Place:
 
 @dataclass(frozen=True, slots=True)
 class Dropped:
-    """One node of a drop: the versions and the placement (dot) that were on disk, and its parent's index in the list (-1: none)."""
+    """One node of a drop: the versions and placement that were on disk; `parent` is an index in the list, -1 for none."""
 
     node: NodeId
     versions: tuple[Dot, ...]
