@@ -1,1 +1,1 @@
-"""The always-on node: durable sealed chunks and the authoritative metadata log. It can read neither names nor content."""
+"""The always-on node: durable sealed chunks and the authoritative metadata log. It is blind to names and content."""

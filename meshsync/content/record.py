@@ -83,7 +83,7 @@ class Place:
 
 @dataclass(frozen=True, slots=True)
 class Dropped:
-    """One node of a drop: the versions and placement that were on disk; `parent` is an index in the list, -1 for none."""
+    """One node of a drop: the versions and placement that were on disk; `parent`: index in the list, -1 none."""
 
     node: NodeId
     versions: tuple[Dot, ...]
