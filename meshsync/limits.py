@@ -49,3 +49,5 @@ HAVE_ITEMS_MAX: Final = 4096  # blob ids in one "have?" question
 HEADS_MAX: Final = 10_000  # chain heads in one message; further ones follow in a next page
 RECORDS_PAGE_BYTES_MAX: Final = 4 * MIB  # records in one answer
 RECORDS_PAGE_ITEMS_MAX: Final = 4096
+REFUSAL_TEXT_CHARS_MAX: Final = 200  # one sentence for the user
+PIECE_HASHES_BYTES_MAX: Final = 8 * KIB  # 8 bytes for each piece of a chunk at its largest
