@@ -54,3 +54,67 @@ RECORDS_PAGE_BYTES_MAX: Final = 4 * MIB  # records in one answer
 RECORDS_PAGE_ITEMS_MAX: Final = 4096
 REFUSAL_TEXT_CHARS_MAX: Final = 200  # one sentence for the user
 PIECE_HASHES_BYTES_MAX: Final = 8 * KIB  # 8 bytes for each piece of a chunk at its largest
+
+# --- transport -----------------------------------------------------------------------------------------------
+HANDSHAKE_TIMEOUT_S: Final = 10.0  # from the first datagram to the accepted proof; slow links need about 4 round trips
+HANDSHAKE_BYTES_MAX: Final = 64 * KIB  # datagram bytes taken from a peer before its proof; a real one needs about 8 KiB
+LINKS_UNAUTHENTICATED_MAX: Final = 256  # dialled links without a proof: 256 x (64 KiB + engine state) is about 40 MiB
+LINKS_UNAUTHENTICATED_PER_SOURCE_MAX: Final = 16  # the same, from one IPv4 address or IPv6 /64; a NAT hides few devices
+LINKS_ACCEPT_QUEUE_MAX: Final = 64  # authenticated links that nobody has accepted yet; further ones are told "busy"
+LINK_IDLE_TIMEOUT_S: Final = 30.0  # a silent peer is gone; the QUIC default of several implementations
+LINK_PING_INTERVAL_S: Final = 10.0  # keeps NAT bindings (30 s at the shortest in the field) and measures the round trip
+LINK_CLOSE_TIMEOUT_S: Final = 2.0  # for the last datagrams of a link that is being closed
+DIAL_TIMEOUT_S: Final = 10.0  # to a link on which both proofs are complete
+DATAGRAM_BYTES: Final = 1452  # UDP payload that fits 1,500-byte Ethernet under IPv6
+SOCKET_BUFFER_BYTES: Final = 8 * MIB  # 40 ms at 200 MB/s: what arrives while the loop is busy elsewhere
+SOCKET_BURST_READS_MAX: Final = 32  # reads of up to 64 KiB per wake-up, then other work gets a turn
+SOCKET_UNSENT_BYTES_MAX: Final = 4 * MIB  # datagrams that the kernel refused for now; engines are not asked for more above
+GSO_SEGMENTS_MAX: Final = 64  # UDP_MAX_SEGMENTS of Linux before 6.9
+GSO_BYTES_MAX: Final = 65_000  # one UDP datagram before segmentation, less headers
+RETRY_TOKEN_LIFETIME_S: Final = 10.0  # a client returns its token within one round trip
+STREAM_SEND_BUFFER: Final = 1 * MIB  # bytes that a stream queues before `send` waits
+STREAM_WINDOW_BYTES: Final = 6 * MIB  # first receive window of a stream: 200 MB/s over 30 ms
+LINK_WINDOW_BYTES: Final = 12 * MIB  # first receive window of a link
+ENGINE_UNSENT_BYTES_MAX: Final = 128 * KIB  # bytes handed to the engine and not yet sent: what a small message waits behind
+SEND_PIECE_BYTES: Final = 64 * KIB  # bytes of one stream handed to the engine before the next stream's turn
+RECEIVE_UNREAD_MAX: Final = 16 * MIB  # unread bytes of a stream: twice what one request may have outstanding
+RECEIVE_UNREAD_LINK_MAX: Final = 32 * MIB  # unread bytes of all streams of a link
+RECEIVE_GAP_BYTES_MAX: Final = 4 * MIB  # how far beyond the delivered bytes a frame may start, after the proof
+RECEIVE_GAP_BYTES_MAX_UNAUTHENTICATED: Final = 64 * KIB  # the same before the proof
+UNDELIVERED_BYTES_MAX: Final = 16 * MIB  # received and not delivered, duplicates and overhead forgiven in proportion
+UNDELIVERED_FORGIVEN_BYTES_PER_S: Final = 256 * KIB  # acknowledgements, pings and repeats that nothing else accounts for
+STREAMS_MAX: Final = 64  # streams of a link opened by one side and not finished; engines allow 100
+
+# --- store ---------------------------------------------------------------------------------------------------
+PACK_BYTES_TARGET: Final = 64 * MIB  # a pack is closed at this size: scan, compaction and object uploads stay short
+PACK_RECORD_BYTES_MAX: Final = 96 * MIB  # the trailer of a pack of the smallest blobs; a longer length is damage
+STORE_BLOB_BYTES_MAX: Final = 5 * MIB  # one frame: no stored object is larger than what travels in one piece
+STORE_DELETE_ITEMS_MAX: Final = 100_000  # ids in one GONE record: 3 MiB
+STORE_LOOKUP_ITEMS_MAX: Final = 500  # ids bound into one SQL statement; SQLite allows 32,766
+STORE_SCRUB_BYTES: Final = 256 * MIB  # bytes checked by one scrub step unless told otherwise: about 0.2 s of one core
+PACK_LIVE_SHARE_MIN: Final = 0.5  # a closed pack with less live bytes is rewritten: at most twice the live bytes on disk
+
+# --- local API, command line ---------------------------------------------------------------------------------
+SOCKET_PATH_BYTES_MAX: Final = 107  # sun_path of Linux holds 108 bytes with its end
+API_REQUEST_BYTES_MAX: Final = 256 * KIB  # the largest request is a path of PATH_BYTES_MAX in escaped JSON
+API_REQUESTS_MAX: Final = 64  # requests served at once; the clients are this user's own programs
+API_BACKLOG_MAX: Final = 64  # connections not yet accepted
+API_KEEP_ALIVE_S: Final = 5
+API_STOP_TIMEOUT_S: Final = 3  # for answers under way when the agent ends; event streams never end by themselves
+EVENTS_RING_MAX: Final = 1024  # events kept for replay by Last-Event-ID
+EVENT_STREAMS_MAX: Final = 16  # pages and scripts that listen at once
+EVENTS_PING_S: Final = 15.0  # a comment on a silent event stream, so that a dead listener is noticed
+JOBS_RUNNING_MAX: Final = 64
+JOBS_KEPT_MAX: Final = 256  # finished jobs whose result can still be asked for
+JOB_WAIT_S_MAX: Final = 30.0  # longest time one request waits for a job
+JOB_RATE_WINDOW_S: Final = 5.0  # the rate shown is the mean over this time
+EXPIRES_S_MAX: Final = 90 * 86_400.0  # an invitation lives at most 90 days
+WAIT_S_MAX: Final = 7 * 86_400.0  # longest `wait`
+CLI_REQUEST_TIMEOUT_S: Final = 60.0  # silence from the agent after which a command gives up
+CLI_ANSWER_BYTES_MAX: Final = 1 * GIB  # the listing of a folder with millions of versions
+UP_TIMEOUT_S: Final = 30.0  # from starting the agent to its ready line, with a large index to open
+UP_RELAY_WAIT_S: Final = 3.0  # `up` waits this long to show the relay as connected
+DOWN_TIMEOUT_S: Final = 30.0  # for a running agent to finish its work and end
+READY_LINE_BYTES_MAX: Final = 16 * KIB
+PROGRESS_AFTER_S: Final = 2.0  # shorter work shows no progress bar
+LOG_TAIL_BYTES_MAX: Final = 2 * KIB  # of agent.log, shown when the agent did not start

@@ -1,0 +1,374 @@
+"""The values of the local API, schema 1: what the daemon answers and what scripts read as JSON.
+
+Invariant: fields may be added with a default, none is renamed or removed within schema 1. Times are RFC 3339 in UTC
+(`2026-01-31T12:00:00.000000Z`), sizes are bytes, durations end in `_s` or `_ms`, rates in `_bytes_s`. Paths and names are text in which a
+byte that is not UTF-8 is a surrogate escape (PEP 383), so `os.fsencode` gives the exact bytes back.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import msgspec
+
+Role = Literal["owner", "writer", "reader", "backup"]
+LinkPath = Literal["lan", "direct", "relay", "offline"]
+FolderPhase = Literal["in sync", "scanning", "syncing", "paused", "held", "error"]
+ChangeKind = Literal["created", "edited", "renamed", "deleted", "restored", "conflict"]
+JobPhase = Literal["running", "done", "failed"]
+
+
+class Schema(msgspec.Struct, frozen=True, kw_only=True):
+    """Base of every value of the API."""
+
+
+class Answer(Schema, frozen=True, kw_only=True):
+    """Base of every top-level answer."""
+
+    schema: int = 1
+
+
+# --- status --------------------------------------------------------------------------------------------------
+
+
+class DeviceName(Schema, frozen=True, kw_only=True):
+    """A device: `id` is the hex of its public key, `name` what its user calls it."""
+
+    id: str
+    name: str
+
+
+class HealthItem(Schema, frozen=True, kw_only=True):
+    """Something the user should know: what happened, why, and the next command to type."""
+
+    what: str
+    why: str = ""
+    next: str = ""
+
+
+class RelayState(Schema, frozen=True, kw_only=True):
+    """One configured relay. `rtt_ms` is null while not connected."""
+
+    address: str
+    connected: bool
+    rtt_ms: float | None = None
+
+
+class DeviceState(Schema, frozen=True, kw_only=True):
+    """One other device. `seen` is when it was last linked; null: never."""
+
+    id: str
+    name: str
+    path: LinkPath
+    rtt_ms: float | None = None
+    seen: str | None = None
+    address: str = ""
+    down_bytes_s: float = 0.0
+    up_bytes_s: float = 0.0
+
+
+class Pending(Schema, frozen=True, kw_only=True):
+    """What is known and not done yet: paths to scan, changes to publish, chunks to fetch, changes to apply."""
+
+    scan: int = 0
+    publish: int = 0
+    fetch: int = 0
+    apply: int = 0
+
+
+class FolderState(Schema, frozen=True, kw_only=True):
+    """One folder. `not_durable` counts versions without a relay receipt; `held` changes stopped by a safeguard."""
+
+    id: str
+    name: str
+    path: str
+    state: FolderPhase
+    files: int
+    bytes: int
+    pending: Pending
+    not_durable: int = 0
+    conflicts: int = 0
+    held: int = 0
+    versions: int = 0
+    role: Role = "owner"
+    relayed: bool = False  # a relay keeps this folder, so "durable" means something
+    done_bytes: int = 0
+    total_bytes: int = 0
+    rate_bytes_s: float = 0.0
+    eta_s: float | None = None
+
+
+class Saved(Schema, frozen=True, kw_only=True):
+    """Bytes that did not travel, since the agent started."""
+
+    dedup_bytes: int = 0
+    delta_bytes: int = 0
+
+
+class Status(Answer, frozen=True, kw_only=True):
+    """Everything at a glance. `idle`: nothing to scan, send, fetch, apply or acknowledge that the agent knows of."""
+
+    idle: bool
+    device: DeviceName
+    version: str
+    uptime_s: float = 0.0
+    health: list[HealthItem] = []
+    relays: list[RelayState] = []
+    devices: list[DeviceState] = []
+    folders: list[FolderState] = []
+    saved: Saved = Saved()
+
+
+class FolderList(Answer, frozen=True, kw_only=True):
+    """Every folder of this device."""
+
+    folders: list[FolderState]
+
+
+class DeviceList(Answer, frozen=True, kw_only=True):
+    """Every other device this one shares a folder with."""
+
+    devices: list[DeviceState]
+
+
+class LinkBytes(Schema, frozen=True, kw_only=True):
+    """Bytes on the wire over links of one kind, framing and encryption included."""
+
+    received: int = 0
+    sent: int = 0
+
+
+class Stats(Answer, frozen=True, kw_only=True):
+    """Counters since the agent started.
+
+    `links` has the keys lan, direct and relay. `content_bytes_fetched` counts plaintext bytes of chunks and lists that
+    arrived and passed their check; `chunks_damaged` those that did not and were asked for again.
+    """
+
+    links: dict[str, LinkBytes]
+    content_bytes_fetched: int = 0
+    content_bytes_served: int = 0
+    chunks_fetched: int = 0
+    chunks_damaged: int = 0
+    chunks_reused: int = 0
+    entries_published: int = 0
+    entries_received: int = 0
+    saved: Saved = Saved()
+
+
+# --- sharing -------------------------------------------------------------------------------------------------
+
+
+class ShareRequest(Schema, frozen=True, kw_only=True):
+    """Share the folder or file at the absolute `path`; `name` is the device the ticket is meant for, or empty."""
+
+    path: str
+    role: Role = "writer"
+    expires_s: float = 600.0
+    name: str = ""
+
+
+class ShareResult(Answer, frozen=True, kw_only=True):
+    """An invitation. `code` is the short code, empty when none can be given; `expires` is a time."""
+
+    folder: str
+    code: str
+    ticket: str
+    expires: str
+
+
+class JoinRequest(Schema, frozen=True, kw_only=True):
+    """Join with a ticket or code. `path` is absolute, or empty for the folder's name in the home directory."""
+
+    ticket: str
+    path: str = ""
+
+
+class JoinResult(Answer, frozen=True, kw_only=True):
+    """A folder that was joined and has its first complete copy of the inviter's tree."""
+
+    folder: str
+    name: str
+    path: str
+    device: str
+    route: LinkPath
+    files: int
+    bytes: int
+
+
+class Member(Schema, frozen=True, kw_only=True):
+    """One member of a folder; `self` marks this device."""
+
+    id: str
+    name: str
+    role: Role
+    since: str | None = None
+    self: bool = False
+
+
+class MemberList(Answer, frozen=True, kw_only=True):
+    """The members of one folder."""
+
+    folder: str
+    members: list[Member]
+
+
+class FolderRequest(Schema, frozen=True, kw_only=True):
+    """Names a folder by name, id or path; empty means every folder."""
+
+    folder: str = ""
+
+
+# --- history -------------------------------------------------------------------------------------------------
+
+
+class Version(Schema, frozen=True, kw_only=True):
+    """One version of one path. `n` counts from 1, the oldest; `id` names the version for ever."""
+
+    n: int
+    id: str
+    path: str
+    time: str
+    device: str
+    size: int
+    change: ChangeKind
+    kept: str = ""  # where its content is: here, a device, a relay, or empty: not kept
+
+
+class VersionList(Answer, frozen=True, kw_only=True):
+    """Versions, newest first."""
+
+    versions: list[Version]
+
+
+class ConflictCopy(Schema, frozen=True, kw_only=True):
+    """One of the other versions of a path in conflict."""
+
+    path: str
+    device: str
+    time: str
+    size: int
+
+
+class Conflict(Schema, frozen=True, kw_only=True):
+    """A path with more than one version. `base` is the id of the version that both came from, if known."""
+
+    path: str
+    copies: list[ConflictCopy]
+    base: str | None = None
+
+
+class ConflictList(Answer, frozen=True, kw_only=True):
+    """Every path in conflict."""
+
+    conflicts: list[Conflict]
+
+
+class Why(Answer, frozen=True, kw_only=True):
+    """Who changed a path, on what base, what it waits for and what would unblock it."""
+
+    path: str
+    state: str
+    version: str | None = None
+    device: str | None = None
+    based_on: list[str] = []
+    waits_for: str | None = None
+    next: str | None = None
+
+
+class RestoreRequest(Schema, frozen=True, kw_only=True):
+    """Bring back `version` (its number or id; empty: the newest before the present one) of the absolute `path`.
+
+    `to` is an absolute directory to write into; empty restores in place, as a new version.
+    """
+
+    path: str
+    version: str = ""
+    to: str = ""
+
+
+class RestoreResult(Answer, frozen=True, kw_only=True):
+    """What was restored, and where it is now."""
+
+    path: str
+    version: str
+    restored_to: str
+    size: int
+
+
+# --- waiting, jobs, health -----------------------------------------------------------------------------------
+
+
+class WaitRequest(Schema, frozen=True, kw_only=True):
+    """Wait until a folder (empty: all) is in sync, and with `durable` has a relay receipt for every version."""
+
+    folder: str = ""
+    durable: bool = False
+    timeout_s: float = 60.0
+
+
+class WaitResult(Answer, frozen=True, kw_only=True):
+    """The wait ended because it is so."""
+
+    idle: bool
+    waited_s: float
+
+
+class Problem(Schema, frozen=True, kw_only=True):
+    """An error as problem+json (RFC 9457). `code` is the error's class, `next` the command to type."""
+
+    type: str
+    title: str
+    status: int
+    detail: str
+    code: str
+    exit_code: int
+    next: str = ""
+    why: str = ""
+    device: str = ""
+    folder: str = ""
+    path: str = ""
+
+
+class Job(Answer, frozen=True, kw_only=True):
+    """Work that outlives its request. `done` and `total` are bytes; `rate` bytes per second.
+
+    `result` is the answer of the operation once `state` is done, `problem` its error once it is failed.
+    """
+
+    id: str
+    kind: str
+    state: JobPhase
+    done: int = 0
+    total: int = 0
+    rate: float = 0.0
+    eta_s: float | None = None
+    result: dict[str, object] | None = None
+    problem: Problem | None = None
+
+
+class Check(Schema, frozen=True, kw_only=True):
+    """One thing that was examined."""
+
+    what: str
+    ok: bool
+    why: str = ""
+    next: str = ""
+
+
+class DoctorReport(Answer, frozen=True, kw_only=True):
+    """Every check of the machine and the agent."""
+
+    checks: list[Check]
+
+
+class Done(Answer, frozen=True, kw_only=True):
+    """It is done, and there is nothing to tell."""
+
+    done: bool = True
+
+
+class Stopping(Answer, frozen=True, kw_only=True):
+    """The agent ends; `pid` is the process to wait for."""
+
+    pid: int

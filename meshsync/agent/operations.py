@@ -1,0 +1,92 @@
+"""What the local API needs from the daemon, as a Protocol.
+
+Invariant: every method is safe to call at any time and from several requests at once; it returns a value of
+`api_schema` or raises a `MeshsyncError`, and never anything else. Cancelling a call leaves the folder intact.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from typing import Protocol
+
+from meshsync.agent import api_schema as api
+
+
+class Progress(Protocol):
+    """Where a long operation tells how far it is."""
+
+    def __call__(self, done: int, total: int) -> None:
+        """Report `done` of `total` bytes. `total` may grow; calls cost little and may be frequent."""
+
+
+class Operations(Protocol):
+    """The daemon as its user sees it. `folder` arguments accept a name, an id or a path; paths are absolute."""
+
+    async def status(self) -> api.Status:
+        """Return the state of everything. Never waits for the network."""
+
+    async def folders(self) -> api.FolderList:
+        """Return every folder of this device."""
+
+    async def devices(self) -> api.DeviceList:
+        """Return every other device of every folder."""
+
+    async def stats(self) -> api.Stats:
+        """Return the counters since the agent started."""
+
+    async def share(self, request: api.ShareRequest, progress: Progress) -> api.ShareResult:
+        """Make an invitation, after linking the path as a folder if it is none yet and scanning it once.
+
+        Raises ConfigError if the path cannot be a folder, RoleForbids if this device may not invite.
+        """
+
+    async def join(self, request: api.JoinRequest, progress: Progress) -> api.JoinResult:
+        """Join a folder and return when its tree is complete here.
+
+        Raises TicketInvalid, ConfigError (unusable path), SourceUnavailable (nobody who has the folder is reachable).
+        """
+
+    async def members(self, folder: str) -> api.MemberList:
+        """Return the members of one folder. Raises NotFound."""
+
+    async def leave(self, folder: str) -> None:
+        """Stop syncing a folder and forget its keys. Files stay. Raises NotFound."""
+
+    async def log(self, folder: str, path: str) -> api.VersionList:
+        """Return the versions of `path`, or of everything in `folder` if `path` is empty. Raises NotFound."""
+
+    async def versions(self, folder: str, deleted: bool) -> api.VersionList:
+        """Return the versions of every path of `folder` (empty: all folders); `deleted`: only of paths now gone."""
+
+    def cat(self, path: str, version: str) -> AsyncIterator[bytes]:
+        """Yield the content of `version` (number or id; empty: the present one) of `path` in pieces that passed their check.
+
+        Raises NotFound before the first piece; SourceUnavailable when a piece cannot be had.
+        """
+
+    async def restore(self, request: api.RestoreRequest, progress: Progress) -> api.RestoreResult:
+        """Bring an old version back. Raises NotFound, SourceUnavailable, ResourceError."""
+
+    async def conflicts(self, folder: str) -> api.ConflictList:
+        """Return the paths in conflict of `folder` (empty: all)."""
+
+    async def why(self, path: str) -> api.Why:
+        """Explain the state of one path. Raises NotFound if it lies in no folder."""
+
+    async def pause(self, folder: str) -> None:
+        """Exchange nothing about `folder` (empty: all) with anyone from now on; local changes are still noticed."""
+
+    async def resume(self, folder: str) -> None:
+        """End a pause. Does nothing if there is none."""
+
+    async def rescan(self, folder: str) -> None:
+        """Look at every path of `folder` (empty: all) again; return when the scan is done and published."""
+
+    async def wait(self, request: api.WaitRequest) -> api.WaitResult:
+        """Return when what `request` asks for is so. Raises PeerTimeout after `timeout_s`, NotFound."""
+
+    async def doctor(self) -> api.DoctorReport:
+        """Examine the machine and the agent."""
+
+    async def stop(self) -> None:
+        """Begin to end the agent; returns at once, before the agent is gone."""
