@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -30,10 +32,8 @@ def test_a_small_edit_costs_a_few_pieces(edit: bytes) -> None:
 
 @given(st.binary(max_size=200))
 def test_a_hostile_delta_is_refused_or_stays_in_bounds(delta: bytes) -> None:
-    try:
+    with contextlib.suppress(MalformedMessage):
         assert len(rebuild(BASE, delta, 10_000)) <= 10_000
-    except MalformedMessage:
-        pass
 
 
 def test_a_delta_that_would_grow_beyond_the_bound_is_refused() -> None:

@@ -1,0 +1,108 @@
+"""Where chunks are: ranges of the user's own files, manifest lists, blobs named by stored records.
+
+Invariant: a range is a hint. Who reads it checks the chunk id.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from meshsync.ids import BlobId, ChunkId, EpochId, NodeId
+from meshsync.index.database import Database
+
+
+@dataclass(frozen=True, slots=True)
+class Range:
+    """`size` bytes at `offset` of the file that is node `node`."""
+
+    node: NodeId
+    offset: int
+    size: int
+
+
+@dataclass(frozen=True, slots=True)
+class BlobRow:
+    """The blob that holds a chunk, sealed under `epoch`; `size` in sealed bytes, 0 if unknown."""
+
+    blob: BlobId
+    epoch: EpochId
+    size: int
+
+
+class ChunkRows:
+    """Chunk locations of one folder."""
+
+    def __init__(self, database: Database) -> None:
+        self._db = database
+
+    def set_file(self, node: NodeId, chunks: Iterable[tuple[ChunkId, int]]) -> None:
+        """Record the chunks of a whole file as (id, size in bytes) in order, in place of what was recorded."""
+        number = self._forget(node)
+        if number is None:
+            number = self._db.insert("INSERT INTO file (node) VALUES (?)", (node,))
+        rows = []
+        offset = 0
+        for chunk, size in chunks:
+            rows.append((chunk, number, offset, size))
+            offset += size
+        self._db.execute_many("INSERT INTO chunk VALUES (?, ?, ?, ?)", rows)
+
+    def remove_file(self, node: NodeId) -> None:
+        """Forget the chunks of a file."""
+        if self._forget(node) is not None:
+            self._db.execute("DELETE FROM file WHERE node = ?", (node,))
+
+    def _forget(self, node: NodeId) -> int | None:
+        rows = self._db.execute("SELECT number FROM file WHERE node = ?", (node,))
+        if not rows:
+            return None
+        self._db.execute("DELETE FROM chunk WHERE file = ?", rows[0])
+        return int(rows[0][0])
+
+    def file_chunks(self, node: NodeId) -> list[tuple[ChunkId, int]]:
+        """Return (id, size) of the file's chunks in order; empty if none are recorded."""
+        return [
+            (ChunkId(chunk), size)
+            for chunk, size in self._db.execute(
+                "SELECT c.id, c.size FROM chunk c JOIN file f ON f.number = c.file WHERE f.node = ? ORDER BY c.offset",
+                (node,),
+            )
+        ]
+
+    def ranges(self, chunk: ChunkId, limit: int = 4) -> list[Range]:
+        """Return up to `limit` places in the user's files where the chunk should be."""
+        return [
+            Range(NodeId(node), offset, size)
+            for node, offset, size in self._db.execute(
+                "SELECT f.node, c.offset, c.size FROM chunk c JOIN file f ON f.number = c.file WHERE c.id = ? LIMIT ?",
+                (chunk, limit),
+            )
+        ]
+
+    def put_lists(self, lists: Iterable[tuple[ChunkId, bytes]]) -> None:
+        """Keep manifest lists by id."""
+        self._db.execute_many("INSERT OR IGNORE INTO list VALUES (?, ?)", lists)
+
+    def list_bytes(self, chunk: ChunkId) -> bytes | None:
+        """Return a manifest list, or None."""
+        rows = self._db.execute("SELECT data FROM list WHERE id = ?", (chunk,))
+        return bytes(rows[0][0]) if rows else None
+
+    def put_blobs(self, rows: Iterable[tuple[ChunkId, BlobRow]]) -> None:
+        """Record which blob holds a chunk; a later record wins."""
+        self._db.execute_many(
+            "INSERT INTO blob VALUES (?, ?, ?, ?) ON CONFLICT DO UPDATE SET blob = excluded.blob,"
+            " epoch = excluded.epoch, size = excluded.size",
+            ((chunk, row.blob, row.epoch, row.size) for chunk, row in rows),
+        )
+
+    def blobs(self, chunks: Sequence[ChunkId]) -> dict[ChunkId, BlobRow]:
+        """Return the blobs known to hold any of `chunks`."""
+        found: dict[ChunkId, BlobRow] = {}
+        for start in range(0, len(chunks), 500):
+            page = chunks[start : start + 500]
+            marks = ",".join("?" * len(page))
+            for chunk, blob, epoch, size in self._db.execute(f"SELECT * FROM blob WHERE chunk IN ({marks})", page):
+                found[ChunkId(chunk)] = BlobRow(BlobId(blob), EpochId(epoch), size)
+        return found

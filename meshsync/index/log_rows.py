@@ -1,0 +1,106 @@
+"""The local copy of a folder's log: membership chain, entries in causal order, stored records with receipts."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+
+from meshsync.ids import ChainId, DeviceId, EntryId, RecordId
+from meshsync.index.database import Database
+
+
+@dataclass(frozen=True, slots=True)
+class EntryRow:
+    """One delivered entry: parts as sent, and what was computed of them (`time`: Lamport)."""
+
+    id: EntryId
+    chain: ChainId
+    device: DeviceId
+    seq: int
+    time: int
+    envelope: bytes
+    signature: bytes
+    payload: bytes
+
+
+class LogRows:
+    """Rows of the log. Invariant: an entry's past is in the table before it."""
+
+    def __init__(self, database: Database) -> None:
+        self._db = database
+        self._chains: dict[ChainId, int] = {
+            ChainId(chain): number for number, chain in database.execute("SELECT number, id FROM chain")
+        }
+
+    def append_membership(self, position: int, record: RecordId, entry: bytes) -> None:
+        """Set the membership entry at `position` (0 = genesis)."""
+        self._db.execute("INSERT OR REPLACE INTO membership VALUES (?, ?, ?)", (position, record, entry))
+
+    def truncate_membership(self, count: int) -> None:
+        """Keep the first `count` membership entries."""
+        self._db.execute("DELETE FROM membership WHERE position >= ?", (count,))
+
+    def membership(self) -> list[bytes]:
+        """Return all membership entries in order."""
+        return [entry for (entry,) in self._db.execute("SELECT entry FROM membership ORDER BY position")]
+
+    def append_entries(self, rows: Iterable[EntryRow]) -> None:
+        """Add delivered entries in causal order. One that is there already is left as it is."""
+        for row in rows:
+            number = self._chains.get(row.chain)
+            if number is None:
+                number = self._db.insert("INSERT INTO chain (id, device) VALUES (?, ?)", (row.chain, row.device))
+                self._chains[row.chain] = number
+            self._db.execute(
+                "INSERT OR IGNORE INTO entry (id, chain, seq, time, envelope, signature, payload)"
+                " VALUES (?, ?, ?, ?, ?, ?, ?)",
+                (row.id, number, row.seq, row.time, row.envelope, row.signature, row.payload),
+            )
+
+    _SELECT = (
+        "SELECT e.id, c.id, c.device, e.seq, e.time, e.envelope, e.signature, e.payload, e.number"
+        " FROM entry e JOIN chain c ON c.number = e.chain "
+    )
+
+    def entries(self) -> Iterator[EntryRow]:
+        """Yield all entries in causal order, a page at a time."""
+        after = 0
+        while True:
+            rows = self._db.execute(self._SELECT + "WHERE e.number > ? ORDER BY e.number LIMIT 500", (after,))
+            for row in rows:
+                yield EntryRow(*row[:8])
+            if not rows:
+                return
+            after = rows[-1][8]
+
+    def entry(self, entry: EntryId) -> EntryRow | None:
+        """Return one entry, or None."""
+        rows = self._db.execute(self._SELECT + "WHERE e.id = ?", (entry,))
+        return EntryRow(*rows[0][:8]) if rows else None
+
+    def entry_links(self) -> list[tuple[ChainId, DeviceId, int, EntryId, int]]:
+        """Return (chain, device, seq, id, time) of all entries in causal order."""
+        return [
+            (ChainId(chain), DeviceId(device), seq, EntryId(entry), time)
+            for chain, device, seq, entry, time in self._db.execute(
+                "SELECT c.id, c.device, e.seq, e.id, e.time FROM entry e JOIN chain c ON c.number = e.chain"
+                " ORDER BY e.number"
+            )
+        ]
+
+    def put_stored(self, record: RecordId, data: bytes) -> None:
+        """Keep a stored record."""
+        self._db.execute("INSERT OR IGNORE INTO stored (id, data) VALUES (?, ?)", (record, data))
+
+    def put_receipt(self, record: RecordId, receipt: bytes) -> None:
+        """Keep the receipt of a stored record."""
+        self._db.execute("UPDATE stored SET receipt = ? WHERE id = ?", (receipt, record))
+
+    def stored(self, record: RecordId) -> bytes | None:
+        """Return a stored record's bytes, or None."""
+        rows = self._db.execute("SELECT data FROM stored WHERE id = ?", (record,))
+        return bytes(rows[0][0]) if rows else None
+
+    def stored_ids(self) -> list[RecordId]:
+        """Return the ids of all stored records."""
+        return [RecordId(record) for (record,) in self._db.execute("SELECT id FROM stored")]

@@ -1,0 +1,76 @@
+"""How far each relay's log was read, and which of our records it has."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from meshsync.ids import DeviceId, RecordId
+from meshsync.index.database import Database
+
+
+@dataclass(frozen=True, slots=True)
+class RelayCursor:
+    """Records below `index` were read; `head` is the head there; `signed` the relay's newest signed head."""
+
+    index: int
+    head: bytes
+    signed: bytes
+
+
+class RelayRows:
+    """Cursors and record ids, by relay device."""
+
+    def __init__(self, database: Database) -> None:
+        self._db = database
+
+    def cursor(self, relay: DeviceId) -> RelayCursor | None:
+        """Return how far `relay` was read, or None if never."""
+        rows = self._db.execute("SELECT cursor, head, signed FROM relay WHERE device = ?", (relay,))
+        return RelayCursor(*rows[0]) if rows else None
+
+    def advance(self, relay: DeviceId, cursor: RelayCursor, seen: Iterable[RecordId]) -> None:
+        """Set the cursor and note that the relay's log holds `seen`."""
+        self._db.execute(
+            "INSERT INTO relay VALUES (?, ?, ?, ?) ON CONFLICT DO UPDATE SET cursor = excluded.cursor,"
+            " head = excluded.head, signed = excluded.signed",
+            (relay, cursor.index, cursor.head, cursor.signed),
+        )
+        self.mark_seen(relay, seen)
+
+    def mark_seen(self, relay: DeviceId, seen: Iterable[RecordId]) -> None:
+        """Note that the relay's log holds `seen`."""
+        self._db.execute_many("INSERT OR IGNORE INTO relay_seen VALUES (?, ?)", ((relay, record) for record in seen))
+
+    def unseen_membership(self, relay: DeviceId) -> list[bytes]:
+        """Return membership entries that the relay lacks, in order."""
+        return [
+            entry
+            for (entry,) in self._db.execute(
+                "SELECT entry FROM membership m WHERE NOT EXISTS"
+                " (SELECT 1 FROM relay_seen s WHERE s.relay = ? AND s.id = m.id) ORDER BY position",
+                (relay,),
+            )
+        ]
+
+    def unseen_entries(self, relay: DeviceId, limit: int) -> list[tuple[bytes, bytes, bytes, bytes]]:
+        """Return (id, envelope, signature, payload) of up to `limit` entries that the relay lacks, in causal order."""
+        return [
+            (entry, envelope, signature, payload)
+            for entry, envelope, signature, payload in self._db.execute(
+                "SELECT id, envelope, signature, payload FROM entry e WHERE NOT EXISTS"
+                " (SELECT 1 FROM relay_seen s WHERE s.relay = ? AND s.id = e.id) ORDER BY number LIMIT ?",
+                (relay, limit),
+            )
+        ]
+
+    def unseen_stored(self, relay: DeviceId, limit: int) -> list[tuple[RecordId, bytes]]:
+        """Return (id, data) of up to `limit` stored records that the relay lacks."""
+        return [
+            (RecordId(record), data)
+            for record, data in self._db.execute(
+                "SELECT id, data FROM stored t WHERE NOT EXISTS"
+                " (SELECT 1 FROM relay_seen s WHERE s.relay = ? AND s.id = t.id) LIMIT ?",
+                (relay, limit),
+            )
+        ]

@@ -1,0 +1,35 @@
+"""The synced tree and the intents, by node, as canonical bytes that `sync` gives and takes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+
+from meshsync.ids import NodeId
+from meshsync.index.database import Database
+
+
+class TreeRows:
+    """One table of node → bytes; used for `synced` and for `intent`."""
+
+    def __init__(self, database: Database, table: str) -> None:
+        assert table in ("synced", "intent")
+        self._db = database
+        self._put = f"INSERT INTO {table} VALUES (?, ?) ON CONFLICT DO UPDATE SET row = excluded.row"
+        self._delete = f"DELETE FROM {table} WHERE node = ?"
+        self._page = f"SELECT node, row FROM {table} WHERE node >= ? ORDER BY node LIMIT 1000"
+
+    def put(self, rows: Iterable[tuple[NodeId, bytes]]) -> None:
+        """Set rows."""
+        self._db.execute_many(self._put, rows)
+
+    def delete(self, nodes: Iterable[NodeId]) -> None:
+        """Remove rows; unknown nodes are passed over."""
+        self._db.execute_many(self._delete, ((node,) for node in nodes))
+
+    def all(self) -> Iterator[tuple[NodeId, bytes]]:
+        """Yield all rows in order of node."""
+        start = b""
+        while rows := self._db.execute(self._page, (start,)):
+            for node, row in rows:
+                yield NodeId(node), row
+            start = rows[-1][0] + b"\0"
