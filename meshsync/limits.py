@@ -22,6 +22,8 @@ CHUNK_SIZE_BYTES_MAX: Final = 256 * KIB  # bounds memory per chunk in flight
 MANIFEST_LIST_ITEMS_MIN: Final = 32
 MANIFEST_LIST_ITEMS_MEAN: Final = 128  # 128 x 64 KiB: one changed byte in 8 MiB re-sends one list of ~4.5 KiB
 MANIFEST_LIST_ITEMS_MAX: Final = 512
+MANIFEST_LIST_BYTES_MAX: Final = 24 * KIB  # 512 items of 32 bytes and a size of at most 9 bytes, and framing
+ASSOCIATED_CACHED_MAX: Final = 256  # 100-byte prefixes kept, one for each (kind, folder, epoch) in use
 MANIFEST_DEPTH_MAX: Final = 6  # 128^6 chunks is beyond any file system's largest file
 PIECE_SIZE_BYTES_MIN: Final = 256  # pieces: deltas inside a chunk; below this the hash (8 bytes) costs too much
 PIECE_SIZE_BYTES_MEAN: Final = 1 * KIB  # a small edit costs about one piece; a chunk of 64 KiB has about 64 hashes
@@ -29,6 +31,10 @@ PIECE_SIZE_BYTES_MAX: Final = 4 * KIB
 FILE_SIZE_BYTES_MAX: Final = 1 << 50  # 1 PiB: the mission's whole capacity in one file
 BLOB_SIZE_BYTES_MAX: Final = 320 * KIB  # largest chunk + padding (at most 12 %) + header and tag
 ZSTD_LEVEL: Final = 3  # level 1 makes deltas 500 times larger
+CUTTING_SIZE_BYTES_MIN: Final = 64  # what the chunker can do; genesis asks for far more, tests for about this
+CUTTERS_CACHED_MAX: Final = 64  # chunker tables of 4 KiB kept, one for each folder and its parameters
+COMPRESSORS_IDLE_MAX: Final = 8  # contexts of about 1 MiB kept for reuse: more than there are worker threads
+DELTA_BASE_BYTES_MIN: Final = 8  # a shorter base is no dictionary to zstd; such a delta is made without one
 
 # --- log -----------------------------------------------------------------------------------------------------
 ENTRY_OPS_MAX: Final = 1000  # operations per signature: verification runs at about 20 k/s
@@ -42,6 +48,29 @@ LINK_TARGET_BYTES_MAX: Final = 4096  # PATH_MAX
 MEMBERS_MAX: Final = 10_000
 STORED_BLOBS_MAX: Final = 20_000  # blobs in one stored record: 20,000 x ~120 bytes = 2.4 MiB
 MEMBERSHIP_ENTRY_BYTES_MAX: Final = 4 * MIB  # a rekey carries one ~150-byte box for each of MEMBERS_MAX members
+
+# --- metalog, tickets ----------------------------------------------------------------------------------------
+ENTRY_BYTES_MAX: Final = ENTRY_ENVELOPE_BYTES_MAX + ENTRY_PAYLOAD_BYTES_MAX + 128  # with signature and framing
+ENTRIES_WAITING_MAX: Final = 4096  # entries kept whose past is missing; further ones are asked for again
+ENTRIES_WAITING_BYTES_MAX: Final = 64 * MIB  # the same in bytes: sixteen entries of the largest size
+COUNTER_MAX: Final = (1 << 63) - 1  # sequence numbers, indexes, times: what SQLite holds in one integer
+RELAYS_MAX: Final = 16  # relays of one folder
+ADDRESSES_MAX: Final = 8  # addresses of one device or relay in a ticket or membership entry
+ADDRESS_CHARS_MAX: Final = 400  # a 253-character host name, a port, and an 84-character relay token
+SEALED_NAME_BYTES_MAX: Final = 512  # a name of NAME_BYTES_MAX, padded, with nonce and tag
+KEY_BOX_BYTES_MAX: Final = 256  # folder secret and epoch key (64 bytes) sealed to one box key
+WRAPPED_KEYS_MAX: Final = 16  # earlier epoch keys wrapped in one rekey: the previous one, and losers of conflicts
+INVITES_OPEN_MAX: Final = 1000  # tickets issued and neither used nor revoked; each costs a box per rekey
+PINS_MAX: Final = 1000  # chains of one device at its removal: one more for each lost or restored index
+POLICY_BYTES_MAX: Final = 64 * KIB
+STORED_DOTS_MAX: Final = 10_000  # dots in one stored record: 46 bytes each, ten full entries
+STORED_SEALED_BYTES_MAX: Final = 2560 * KIB  # STORED_BLOBS_MAX rows of about 120 bytes, padded and sealed
+STORED_RECORD_BYTES_MAX: Final = 4 * MIB  # 460 KB of dots, 680 KB of blob ids and the sealed list
+RECEIPT_BYTES_MAX: Final = 512  # receipts and signed heads: five ids, three numbers, one signature
+REPLICAS_MAX: Final = 64  # copies that one relay may claim
+CHECKPOINT_STATE_BLOBS_MAX: Final = 20_000  # 20,000 x 256 KiB: 5 GiB of state, 10 million files
+CHECKPOINT_BYTES_MAX: Final = 2 * MIB  # HEADS_MAX heads of 78 bytes and the ids of the state's blobs
+TICKET_BYTES_MAX: Final = 8 * KIB  # ADDRESSES_MAX addresses and relays at their longest
 
 # --- wire ----------------------------------------------------------------------------------------------------
 FRAME_BYTES_MAX: Final = 5 * MIB  # one entry at its largest, with envelope and framing
@@ -92,6 +121,7 @@ STORE_BLOB_BYTES_MAX: Final = 5 * MIB  # one frame: no stored object is larger t
 STORE_DELETE_ITEMS_MAX: Final = 100_000  # ids in one GONE record: 3 MiB
 STORE_LOOKUP_ITEMS_MAX: Final = 500  # ids bound into one SQL statement; SQLite allows 32,766
 STORE_SCRUB_BYTES: Final = 256 * MIB  # bytes checked by one scrub step unless told otherwise: about 0.2 s of one core
+STORE_COMPACT_BLOBS: Final = 64  # blobs held in memory while a pack is rewritten
 PACK_LIVE_SHARE_MIN: Final = 0.5  # a closed pack with less live bytes is rewritten: at most twice the live bytes on disk
 
 # --- local API, command line ---------------------------------------------------------------------------------
