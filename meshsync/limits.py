@@ -40,6 +40,11 @@ DELTA_BASE_BYTES_MIN: Final = 8  # a shorter base is no dictionary to zstd; such
 ENTRY_OPS_MAX: Final = 1000  # operations per signature: verification runs at about 20 k/s
 ENTRY_PAYLOAD_BYTES_MAX: Final = 4 * MIB  # 1,000 operations with the longest usual paths, sealed
 ENTRY_ENVELOPE_BYTES_MAX: Final = 256 * KIB  # `seen` names at most SEEN_MAX heads
+ENTRY_BATCH_BYTES_MAX: Final = 3 * MIB  # operations before sealing: with padding they stay below the payload's bound
+BATCH_CHAINS_MAX: Final = 10_000  # chains that one batch names: more than a folder usually has
+OP_VERSIONS_MAX: Final = 1000  # versions that one operation replaces or carries: concurrent edits of one path
+OP_KEEPS_MAX: Final = 10_000  # conflict copies on disk near one operation
+DROP_ITEMS_MAX: Final = 50_000  # nodes in one drop, at ~30 bytes; a larger directory is dropped in several operations
 SEEN_MAX: Final = 2000
 NAME_BYTES_MAX: Final = 255  # what POSIX file systems hold
 PATH_DEPTH_MAX: Final = 512
@@ -148,3 +153,31 @@ DOWN_TIMEOUT_S: Final = 30.0  # for a running agent to finish its work and end
 READY_LINE_BYTES_MAX: Final = 16 * KIB
 PROGRESS_AFTER_S: Final = 2.0  # shorter work shows no progress bar
 LOG_TAIL_BYTES_MAX: Final = 2 * KIB  # of agent.log, shown when the agent did not start
+
+# --- agent ---------------------------------------------------------------------------------------------------
+SERVE_PART_BYTES: Final = 1 * MIB  # chunks read and sealed in one thread job; two such parts are held for each request
+PIECE_DELTA_RATIO_MAX: Final = 0.7  # a piece delta longer than this share of the chunk is not worth its failure case
+FETCH_BATCH_BYTES: Final = 2 * MIB  # asked for in one request: long enough to fill the link, short enough to move over
+FETCH_BATCHES_PER_SOURCE: Final = 3  # requests under way at one source: hides the round trip and the opening of chunks
+FETCH_OPEN_BYTES: Final = 512 * KIB  # sealed bytes opened in one thread job
+FETCH_RETRY_S: Final = 5.0  # seconds after which sources that lacked a chunk are asked again
+FETCH_DAMAGED_TRIES_MAX: Final = 3  # times one source may answer a chunk with bytes that fail their check
+FETCH_WINDOW_CHUNKS: Final = 192  # chunks of one file asked for and not yet written: 12 MiB at the mean size
+
+# --- folder --------------------------------------------------------------------------------------------------
+FOLDER_LISTING_ENTRIES_MAX: Final = 2_000_000  # names of one directory held while it is sorted: about 200 MiB
+FOLDER_SCAN_BATCH_ITEMS_MAX: Final = 1000  # objects per step of a scan: about 10 ms in a thread, then others run
+FOLDER_PATH_SEGMENT_BYTES_MAX: Final = 4000  # one system call takes PATH_MAX = 4096 bytes with the final NUL
+FOLDER_OPEN_TRIES_MAX: Final = 8  # openat2 answers EAGAIN while directories are renamed; then walk by component
+FOLDER_RACY_WINDOW_NS: Final = 2_000_000_000  # FAT and HFS+ keep 2 s and 1 s; a kernel tick is at most 10 ms
+FOLDER_WRITEBACK_WINDOW_NS: Final = 60_000_000_000  # dirty pages are written by the kernel within 30 + 5 s
+FOLDER_READ_WINDOW_BYTES: Final = 1 * MIB  # read size for cutting: per-call cost vanishes, four chunks of the largest
+FOLDER_RANGE_BYTES_MAX: Final = 1 * MIB  # one ranged read for serving; a chunk is at most 256 KiB
+FOLDER_MARKER_BYTES_MAX: Final = 4 * KIB  # the marker has 83 bytes; more is not ours
+FOLDER_STAGING_ENTRIES_MAX: Final = 100_000  # files looked at by one recovery; the rest waits for the next
+FOLDER_STAGING_FREE_BYTES_MIN: Final = 16 * MIB  # left free for the user and the file system's own metadata
+FOLDER_DIRTY_PATHS_MAX: Final = 10_000  # beyond this a whole scan costs less than remembering paths
+FOLDER_WATCH_DELAY_S: Final = 0.05  # changes within it are told together; far below what a user notices
+IGNORE_BYTES_MAX: Final = 256 * KIB  # of .meshignore that are read
+IGNORE_PATTERNS_MAX: Final = 2000  # each costs a regular expression per path
+IGNORE_STARS_PER_NAME_MAX: Final = 3  # n stars backtrack in the order of 255^n steps

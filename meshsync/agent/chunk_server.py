@@ -1,0 +1,86 @@
+"""Answers a member's requests for chunks from what lies on this device, a bounded part at a time.
+
+Invariant: every item of a Want gets exactly one answer, in order; at most two parts of SERVE_PART_BYTES are held.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+
+from meshsync.agent.conversation import Conversation
+from meshsync.agent.local_chunks import LocalChunks
+from meshsync.chunking.pieces import difference
+from meshsync.content.seal import BlobKind, seal_chunk
+from meshsync.crypto.folder_keys import FolderKeys
+from meshsync.errors import MalformedMessage
+from meshsync.ids import ChunkId
+from meshsync.limits import PIECE_DELTA_RATIO_MAX, SERVE_PART_BYTES
+from meshsync.runtime import Runtime
+from meshsync.wire.peer_messages import ChunkAbsent, ChunkFrame, Want, WantItem
+
+Answer = ChunkFrame | ChunkAbsent
+
+
+def parts(items: Sequence[WantItem]) -> Iterator[list[tuple[int, WantItem]]]:
+    """Yield runs of (index, item) of about SERVE_PART_BYTES each."""
+    part: list[tuple[int, WantItem]] = []
+    size = 0
+    for index, item in enumerate(items):
+        part.append((index, item))
+        size += item.size
+        if size >= SERVE_PART_BYTES:
+            yield part
+            part, size = [], 0
+    if part:
+        yield part
+
+
+class ChunkServer:
+    """Serves one folder."""
+
+    def __init__(
+        self, runtime: Runtime, chunks: LocalChunks, keys: Callable[[], FolderKeys], on_served: Callable[[int], None]
+    ) -> None:
+        """`on_served` is told the plaintext bytes of each answer."""
+        self._runtime = runtime
+        self._chunks = chunks
+        self._keys = keys
+        self._on_served = on_served
+
+    async def serve(self, conversation: Conversation) -> None:
+        """Answer Wants until the peer finishes. Raises PeerError, LinkClosed."""
+        while (message := await conversation.receive()) is not None:
+            if not isinstance(message, Want):
+                raise MalformedMessage(f"{type(message).__name__} on a chunk stream")
+            await self._answer(conversation, message)
+        await conversation.finish()
+
+    async def _answer(self, conversation: Conversation, want: Want) -> None:
+        pending = None
+        for part in parts(want.items):
+            following = self._runtime.spawn(self._runtime.in_thread(self._seal_part, part), "seal chunks")
+            if pending is not None:
+                for answer in await pending:
+                    await conversation.send(answer)
+            pending = following
+        if pending is not None:
+            for answer in await pending:
+                await conversation.send(answer)
+
+    def _seal_part(self, part: list[tuple[int, WantItem]]) -> list[Answer]:
+        keys = self._keys()
+        return [self._seal_item(keys, index, item) for index, item in part]
+
+    def _seal_item(self, keys: FolderKeys, index: int, item: WantItem) -> Answer:
+        if item.kind not in (BlobKind.CHUNK, BlobKind.MANIFEST):
+            return ChunkAbsent(index)
+        kind = BlobKind(item.kind)
+        data = self._chunks.find(ChunkId(item.chunk), kind)
+        if data is None:
+            return ChunkAbsent(index)
+        self._on_served(len(data))
+        if item.pieces:
+            delta = difference(keys.piece_key, item.pieces, data)
+            if len(delta) <= len(data) * PIECE_DELTA_RATIO_MAX:
+                return ChunkFrame(index, 1, keys.current, seal_chunk(keys, keys.current, BlobKind.DELTA, delta))
+        return ChunkFrame(index, 0, keys.current, seal_chunk(keys, keys.current, kind, data))

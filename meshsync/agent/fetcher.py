@@ -1,0 +1,300 @@
+"""One folder's hunt for chunks: a bounded queue of needs, and workers that ask every source that may have them.
+
+Invariant: a chunk is asked for once at a time, whoever needs it; one that fails its check is the only thing asked for
+again, from another source first; a need ends in its bytes or in SourceUnavailable, never silently.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import AsyncIterator, Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from meshsync.content.seal import BlobKind
+from meshsync.errors import IntegrityError, MeshsyncError, PeerError, SourceUnavailable, TransientError
+from meshsync.ids import ChunkId, EpochId
+from meshsync.limits import (
+    FETCH_BATCH_BYTES,
+    FETCH_BATCHES_PER_SOURCE,
+    FETCH_DAMAGED_TRIES_MAX,
+    FETCH_OPEN_BYTES,
+    FETCH_RETRY_S,
+    WANT_ITEMS_MAX,
+)
+from meshsync.runtime import Runtime
+from meshsync.transport.base import Priority
+
+
+@dataclass(eq=False, slots=True)
+class Need:
+    """One chunk that is wanted. `base` is a chunk on this device to make a delta against, if any."""
+
+    chunk: ChunkId
+    kind: BlobKind
+    size: int
+    priority: Priority
+    base: bytes | None = None
+    path: str = ""
+    waiters: list[asyncio.Future[bytes]] = field(default_factory=list)
+    lacking: set[str] = field(default_factory=set)  # sources that do not have it now
+    damaged: dict[str, int] = field(default_factory=dict)  # times that a source's answer failed its check
+
+
+@dataclass(frozen=True, slots=True)
+class Sealed:
+    """A source's answer: `form` 0 a whole chunk, 1 a piece delta."""
+
+    need: Need
+    form: int
+    epoch: EpochId
+    blob: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Absent:
+    """The source does not have it; `damaged` if it had but its copy failed its check there."""
+
+    need: Need
+    damaged: bool = False
+
+
+class Source(Protocol):
+    """Somewhere to ask for chunks."""
+
+    @property
+    def name(self) -> str:
+        """What the user calls it; unique among this folder's sources."""
+
+    def may_have(self, need: Need) -> bool:
+        """Return whether asking makes sense."""
+
+    def fetch(self, needs: Sequence[Need], priority: Priority) -> AsyncIterator[Sealed | Absent]:
+        """Yield one answer for each need, in any order. Raises TransientError when the source is gone, PeerError."""
+
+
+Opener = Callable[[Sealed], bytes]
+"""Open and check an answer, in a thread. Raises IntegrityError or PeerError if it is not the chunk."""
+
+
+class Fetcher:
+    """Belongs to one loop. `on_damaged(need, source)` is told of every answer that failed its check."""
+
+    def __init__(
+        self,
+        runtime: Runtime,
+        opener: Opener,
+        on_fetched: Callable[[Need, int], None],
+        on_damaged: Callable[[Need, str], None],
+    ) -> None:
+        self._runtime = runtime
+        self._opener = opener
+        self._on_fetched = on_fetched
+        self._on_damaged = on_damaged
+        self._needs: dict[ChunkId, Need] = {}
+        self._queues: dict[Priority, deque[Need]] = {Priority.INTERACTIVE: deque(), Priority.BULK: deque()}
+        self._workers: dict[str, list[asyncio.Task[None]]] = {}
+        self._sources: dict[str, Source] = {}
+        self._news = asyncio.Event()
+        self._retry: asyncio.Task[None] | None = None
+
+    @property
+    def pending(self) -> int:
+        """How many chunks are wanted and not here."""
+        return len(self._needs)
+
+    def waiting_for(self) -> dict[str, list[str]]:
+        """Return, for each path that waits for a chunk nobody gives, the sources that failed their check."""
+        names = set(self._sources)
+        return {
+            n.path: sorted(n.damaged)
+            for n in self._needs.values()
+            if n.path and names <= (n.lacking | n.damaged.keys())
+        }
+
+    async def get(
+        self,
+        chunk: ChunkId,
+        kind: BlobKind,
+        size: int,
+        priority: Priority,
+        *,
+        base: bytes | None = None,
+        path: str = "",
+    ) -> bytes:
+        """Return the checked bytes of a chunk; wait for a source as long as it takes. Cancel to give up."""
+        future: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
+        need = self._needs.get(chunk)
+        if need is None:
+            need = Need(chunk, kind, size, priority, base, path)
+            self._needs[chunk] = need
+            self._queues[priority].append(need)
+            self._notify()
+        need.waiters.append(future)
+        try:
+            return await future
+        finally:
+            need.waiters.remove(future)
+            if not need.waiters and not future.done():
+                self._needs.pop(chunk, None)
+
+    async def add_source(self, source: Source) -> None:
+        """Begin to ask `source`; one of the same name is replaced."""
+        await self.remove_source(source.name)
+        self._sources[source.name] = source
+        self._workers[source.name] = [
+            self._runtime.spawn(self._work(source), f"fetch from {source.name}")
+            for _ in range(FETCH_BATCHES_PER_SOURCE)
+        ]
+        self.news(source.name)
+        if self._retry is None:
+            self._retry = self._runtime.spawn(self._retry_loop(), "fetch retry")
+
+    async def remove_source(self, name: str) -> None:
+        """Stop asking a source; what it had not answered goes to the others."""
+        self._sources.pop(name, None)
+        tasks = self._workers.pop(name, [])
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    def news(self, name: str) -> None:
+        """Ask `name` again for what it lacked: it has more now."""
+        for need in self._needs.values():
+            need.lacking.discard(name)
+        self._notify()
+
+    async def close(self) -> None:
+        """Stop all workers; needs that wait raise SourceUnavailable."""
+        if self._retry is not None:
+            self._retry.cancel()
+        for name in list(self._workers):
+            await self.remove_source(name)
+        for need in list(self._needs.values()):
+            self._fail(need, SourceUnavailable("the agent is stopping"))
+
+    def _notify(self) -> None:
+        self._news.set()
+        self._news = asyncio.Event()
+
+    async def _retry_loop(self) -> None:
+        while True:
+            await self._runtime.sleep(FETCH_RETRY_S)
+            if not self._needs:
+                continue
+            queued = {id(need) for queue in self._queues.values() for need in queue}
+            for need in self._needs.values():
+                if id(need) in queued:
+                    need.lacking.clear()
+            self._notify()
+
+    def _take(self, source: Source) -> list[Need]:
+        for priority in (Priority.INTERACTIVE, Priority.BULK):
+            queue = self._queues[priority]
+            batch: list[Need] = []
+            passed: list[Need] = []
+            size = 0
+            while queue and len(batch) < WANT_ITEMS_MAX and size < FETCH_BATCH_BYTES:
+                need = queue.popleft()
+                if self._needs.get(need.chunk) is not need:
+                    continue
+                if self._askable(source, need):
+                    batch.append(need)
+                    size += need.size
+                else:
+                    passed.append(need)
+            queue.extendleft(reversed(passed))
+            if batch:
+                return batch
+        return []
+
+    def _askable(self, source: Source, need: Need) -> bool:
+        if source.name in need.lacking or not source.may_have(need):
+            return False
+        tries = need.damaged.get(source.name, 0)
+        if not tries:
+            return True
+        others = any(
+            name != source.name and name not in need.lacking and name not in need.damaged and other.may_have(need)
+            for name, other in self._sources.items()
+        )
+        return not others and tries < FETCH_DAMAGED_TRIES_MAX
+
+    async def _work(self, source: Source) -> None:
+        while True:
+            news = self._news
+            batch = self._take(source)
+            if not batch:
+                await news.wait()
+                continue
+            open_needs = {id(need): need for need in batch}
+            try:
+                await self._ask(source, batch, open_needs)
+            except (TransientError, PeerError):
+                for need in open_needs.values():
+                    need.lacking.add(source.name)
+            finally:
+                for need in open_needs.values():
+                    if self._needs.get(need.chunk) is need:
+                        self._queues[need.priority].appendleft(need)
+                if open_needs:
+                    self._notify()
+
+    async def _ask(self, source: Source, batch: list[Need], open_needs: dict[int, Need]) -> None:
+        arrived: list[Sealed] = []
+        size = 0
+        async for answer in source.fetch(batch, batch[0].priority):
+            if isinstance(answer, Absent):
+                need = open_needs.get(id(answer.need))
+                if need is not None:
+                    need.lacking.add(source.name)
+                    if answer.damaged:
+                        self._note_damaged(need, source.name)
+                continue
+            arrived.append(answer)
+            size += len(answer.blob)
+            if size >= FETCH_OPEN_BYTES:
+                await self._open(source, arrived, open_needs)
+                arrived, size = [], 0
+        if arrived:
+            await self._open(source, arrived, open_needs)
+
+    async def _open(self, source: Source, arrived: list[Sealed], open_needs: dict[int, Need]) -> None:
+        for answer, result in zip(arrived, await self._runtime.in_thread(self._open_all, arrived), strict=True):
+            need = answer.need
+            if isinstance(result, MeshsyncError):
+                if answer.form:
+                    need.base = None  # a delta that does not fit is no damage: ask for the whole chunk
+                else:
+                    self._note_damaged(need, source.name)
+                continue
+            open_needs.pop(id(need), None)
+            self._deliver(need, result)
+            self._on_fetched(need, len(answer.blob))
+
+    def _open_all(self, arrived: list[Sealed]) -> list[bytes | MeshsyncError]:
+        results: list[bytes | MeshsyncError] = []
+        for answer in arrived:
+            try:
+                results.append(self._opener(answer))
+            except (IntegrityError, PeerError) as error:
+                results.append(error)
+        return results
+
+    def _note_damaged(self, need: Need, source: str) -> None:
+        need.damaged[source] = need.damaged.get(source, 0) + 1
+        self._on_damaged(need, source)
+
+    def _deliver(self, need: Need, data: bytes) -> None:
+        if self._needs.get(need.chunk) is need:
+            del self._needs[need.chunk]
+        for waiter in need.waiters:
+            if not waiter.done():
+                waiter.set_result(data)
+
+    def _fail(self, need: Need, error: MeshsyncError) -> None:
+        self._needs.pop(need.chunk, None)
+        for waiter in need.waiters:
+            if not waiter.done():
+                waiter.set_exception(error)

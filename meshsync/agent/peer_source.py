@@ -1,0 +1,55 @@
+"""Another member's device as a source of chunks. Invariant: one stream for each batch, so a failure costs one batch."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Sequence
+
+from meshsync.agent.conversation import Conversation
+from meshsync.agent.fetcher import Absent, Need, Sealed
+from meshsync.chunking.pieces import piece_hashes
+from meshsync.content.seal import BlobKind
+from meshsync.crypto.folder_keys import FolderKeys
+from meshsync.errors import MalformedMessage
+from meshsync.ids import EpochId, FolderId
+from meshsync.transport.base import Link, Priority
+from meshsync.wire.peer_messages import ChunkAbsent, ChunkFrame, OpenChunks, Want, WantItem
+
+
+class PeerSource:
+    """Asks one linked member for chunks of one folder."""
+
+    def __init__(self, name: str, link: Link, folder: FolderId, keys: FolderKeys) -> None:
+        self._name = name
+        self._link = link
+        self._folder = folder
+        self._keys = keys
+
+    @property
+    def name(self) -> str:
+        return self._name
+
+    def may_have(self, need: Need) -> bool:
+        return True
+
+    async def fetch(self, needs: Sequence[Need], priority: Priority) -> AsyncIterator[Sealed | Absent]:
+        conversation = Conversation(await self._link.open_stream(priority))
+        try:
+            await conversation.send(OpenChunks(self._folder))
+            await conversation.send(Want(tuple(self._item(need) for need in needs)))
+            await conversation.finish()
+            for at, need in enumerate(needs):
+                message = await conversation.receive()
+                if isinstance(message, ChunkFrame) and message.index == at:
+                    yield Sealed(need, message.form, EpochId(message.epoch), message.sealed)
+                elif isinstance(message, ChunkAbsent) and message.index == at:
+                    yield Absent(need)
+                else:
+                    raise MalformedMessage(f"{type(message).__name__} where the answer to chunk {at} was due")
+        finally:
+            conversation.reset()
+
+    def _item(self, need: Need) -> WantItem:
+        pieces = b""
+        if need.base is not None and need.kind is BlobKind.CHUNK:
+            pieces = piece_hashes(self._keys.piece_key, need.base)
+        return WantItem(need.chunk, int(need.kind), need.size, pieces)
