@@ -18,6 +18,7 @@ class EntryRow:
     device: DeviceId
     seq: int
     time: int
+    prev: bytes
     envelope: bytes
     signature: bytes
     payload: bytes
@@ -52,13 +53,13 @@ class LogRows:
                 number = self._db.insert("INSERT INTO chain (id, device) VALUES (?, ?)", (row.chain, row.device))
                 self._chains[row.chain] = number
             self._db.execute(
-                "INSERT OR IGNORE INTO entry (id, chain, seq, time, envelope, signature, payload)"
-                " VALUES (?, ?, ?, ?, ?, ?, ?)",
-                (row.id, number, row.seq, row.time, row.envelope, row.signature, row.payload),
+                "INSERT OR IGNORE INTO entry (id, chain, seq, time, prev, envelope, signature, payload)"
+                " VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+                (row.id, number, row.seq, row.time, row.prev, row.envelope, row.signature, row.payload),
             )
 
     _SELECT = (
-        "SELECT e.id, c.id, c.device, e.seq, e.time, e.envelope, e.signature, e.payload, e.number"
+        "SELECT e.id, c.id, c.device, e.seq, e.time, e.prev, e.envelope, e.signature, e.payload, e.number"
         " FROM entry e JOIN chain c ON c.number = e.chain "
     )
 
@@ -68,22 +69,22 @@ class LogRows:
         while True:
             rows = self._db.execute(self._SELECT + "WHERE e.number > ? ORDER BY e.number LIMIT 500", (after,))
             for row in rows:
-                yield EntryRow(*row[:8])
+                yield EntryRow(*row[:9])
             if not rows:
                 return
-            after = rows[-1][8]
+            after = rows[-1][9]
 
     def entry(self, entry: EntryId) -> EntryRow | None:
         """Return one entry, or None."""
         rows = self._db.execute(self._SELECT + "WHERE e.id = ?", (entry,))
-        return EntryRow(*rows[0][:8]) if rows else None
+        return EntryRow(*rows[0][:9]) if rows else None
 
-    def entry_links(self) -> list[tuple[ChainId, DeviceId, int, EntryId, int]]:
-        """Return (chain, device, seq, id, time) of all entries in causal order."""
+    def entry_links(self) -> list[tuple[DeviceId, ChainId, int, EntryId, bytes, int]]:
+        """Return (device, chain, seq, id, prev, time) of all entries in causal order."""
         return [
-            (ChainId(chain), DeviceId(device), seq, EntryId(entry), time)
-            for chain, device, seq, entry, time in self._db.execute(
-                "SELECT c.id, c.device, e.seq, e.id, e.time FROM entry e JOIN chain c ON c.number = e.chain"
+            (DeviceId(device), ChainId(chain), seq, EntryId(entry), prev, time)
+            for device, chain, seq, entry, prev, time in self._db.execute(
+                "SELECT c.device, c.id, e.seq, e.id, e.prev, e.time FROM entry e JOIN chain c ON c.number = e.chain"
                 " ORDER BY e.number"
             )
         ]

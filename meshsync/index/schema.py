@@ -22,6 +22,7 @@ CREATE TABLE entry (
     chain INTEGER NOT NULL REFERENCES chain,
     seq INTEGER NOT NULL,
     time INTEGER NOT NULL,
+    prev BLOB NOT NULL,
     envelope BLOB NOT NULL,
     signature BLOB NOT NULL,
     payload BLOB NOT NULL

@@ -13,19 +13,12 @@ import msgspec
 from meshsync import limits
 from meshsync.codec.canonical import Record, decode, encode
 from meshsync.errors import MalformedMessage
+from meshsync.metalog.fields import ChainHead
 
 Id = Annotated[bytes, msgspec.Meta(min_length=32, max_length=32)]
 Blob = Annotated[bytes, msgspec.Meta(max_length=limits.FRAME_BYTES_MAX)]
 Text = Annotated[str, msgspec.Meta(max_length=limits.REFUSAL_TEXT_CHARS_MAX)]
 Count = Annotated[int, msgspec.Meta(ge=0, lt=1 << 63)]
-
-
-class ChainHead(Record, frozen=True):
-    """The newest entry of one branch of a chain."""
-
-    chain: Id
-    seq: Count
-    entry: Id
 
 
 Heads_ = Annotated[tuple[ChainHead, ...], msgspec.Meta(max_length=limits.HEADS_MAX)]

@@ -26,7 +26,15 @@ NODE = NodeId(b"n" * 44)
 def entry(chain: str, seq: int, time: int) -> EntryRow:
     name = f"{chain}{seq}".encode().ljust(32)
     return EntryRow(
-        EntryId(name), ChainId(chain.encode().ljust(32)), DeviceId(b"d" * 32), seq, time, b"env" + name, b"sig", b"load"
+        EntryId(name),
+        ChainId(chain.encode().ljust(32)),
+        DeviceId(b"d" * 32),
+        seq,
+        time,
+        b"p",
+        b"env" + name,
+        b"sig",
+        b"load",
     )
 
 
