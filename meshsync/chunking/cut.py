@@ -9,18 +9,23 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import TypeAlias
+from typing import Final, TypeAlias
 
-import pyfastcdc.cy.fastcdc as native
+from pyfastcdc import FastCDC
 
-from meshsync.errors import FormatUnsupported
+from meshsync.errors import ConfigError, FormatUnsupported
 from meshsync.limits import CHUNK_SIZE_BYTES_MAX, CUTTERS_CACHED_MAX, CUTTING_SIZE_BYTES_MIN
 
 Buffer: TypeAlias = bytes | bytearray | memoryview
 
+if not FastCDC.__module__.startswith("pyfastcdc.cy"):
+    raise ConfigError(
+        "pyfastcdc is installed without its native build", next_step="Install it from a wheel: pip install pyfastcdc"
+    )
+
 # Level 2 of the paper's normalisation: measured on random data with a mean of 64 KiB, the spread of sizes halves
 # against level 1 and no chunk is cut by the maximum, which would make cuts depend on where the chunk began.
-_NORMALIZATION = 2
+_NORMALIZATION: Final = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +49,7 @@ class CutParams:
 def cut(data: Buffer, seed: int, params: CutParams) -> list[int]:
     """Return the lengths in bytes of the chunks of `data`, a whole file; they add up to its size. Empty: no chunk.
 
-    `seed` is FolderKeys.cut_seed, in [1, 2^64).
+    `seed` is FolderKeys.cut_seed, in [1, 2^63).
     """
     return [chunk.length for chunk in _chunker(seed, params).cut_buf(data)]
 
@@ -76,8 +81,6 @@ class Cutter:
 
 
 @lru_cache(maxsize=CUTTERS_CACHED_MAX)
-def _chunker(seed: int, params: CutParams) -> native.FastCDC:
+def _chunker(seed: int, params: CutParams) -> FastCDC:
     """Return a chunker; `cut_buf` only reads it, so one serves all threads."""
-    return native.FastCDC(
-        params.mean, min_size=params.min, max_size=params.max, normalized_chunking=_NORMALIZATION, seed=seed
-    )
+    return FastCDC(params.mean, min_size=params.min, max_size=params.max, normalized_chunking=_NORMALIZATION, seed=seed)

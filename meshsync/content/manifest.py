@@ -41,7 +41,7 @@ class Node:
     size: int
 
 
-class _List(Record):
+class _List(Record, frozen=True):
     level: int
     ids: bytes
     sizes: tuple[int, ...]
@@ -118,4 +118,5 @@ def walk(content: Content, read: Callable[[Node], bytes]) -> Iterator[Node]:
 
 
 def _size_max(level: int) -> int:
-    return min(FILE_SIZE_BYTES_MAX, CHUNK_SIZE_BYTES_MAX * MANIFEST_LIST_ITEMS_MAX**level)
+    capacity: int = CHUNK_SIZE_BYTES_MAX * MANIFEST_LIST_ITEMS_MAX**level
+    return min(FILE_SIZE_BYTES_MAX, capacity)

@@ -32,7 +32,7 @@ class BlobKind(enum.IntEnum):
 _VERSION = b"\x01"
 
 
-class _Associated(Record):
+class _Associated(Record, frozen=True):
     kind: int
     suite: int
     folder: bytes

@@ -56,9 +56,14 @@ class FolderKeys:
         return _for_folder(self.secret, b"manifest id", self.folder)
 
     @cached_property
+    def piece_key(self) -> bytes:
+        """32 bytes: keys the short hashes of pieces in deltas between members."""
+        return _for_folder(self.secret, b"piece", self.folder)
+
+    @cached_property
     def cut_seed(self) -> int:
-        """Seed of the cut points, in [1, 2^64): zero would mean the chunker's public table."""
-        return int.from_bytes(_for_folder(self.secret, b"cut points", self.folder)[:8], "big") or 1
+        """Seed of the cut points, in [1, 2^63): zero would mean the chunker's public table, more it does not take."""
+        return int.from_bytes(_for_folder(self.secret, b"cut points", self.folder)[:8], "big") >> 1 or 1
 
     def discovery_key(self, epoch: EpochId) -> bytes:
         """Return the 32-byte key of discovery tags in `epoch`. Raises AccessError if its key is not held."""
