@@ -181,3 +181,8 @@ FOLDER_WATCH_DELAY_S: Final = 0.05  # changes within it are told together; far b
 IGNORE_BYTES_MAX: Final = 256 * KIB  # of .meshignore that are read
 IGNORE_PATTERNS_MAX: Final = 2000  # each costs a regular expression per path
 IGNORE_STARS_PER_NAME_MAX: Final = 3  # n stars backtrack in the order of 255^n steps
+
+# --- sync ----------------------------------------------------------------------------------------------------
+DERIVED_NAME_TRIES: Final = 4  # 8, 16, 32, 64 hex digits: nobody can find two nodes that collide in all of them
+DERIVED_EXTENSION_BYTES_MAX: Final = 16  # a longer tail after the last dot is not an extension
+ANCESTORS_MAX: Final = 64  # earlier versions looked at; a joiner's staler copy shows as a conflict copy, never vanishes
