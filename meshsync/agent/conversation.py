@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import TypeVar
 
 from meshsync.errors import LinkClosed, MalformedMessage
@@ -17,10 +18,12 @@ class Conversation:
 
     def __init__(self, stream: Stream) -> None:
         self._framed = FramedStream(stream)
+        self._sending = asyncio.Lock()
 
     async def send(self, message: Message) -> None:
-        """Send one message; waits while the stream's send buffer is full. Raises LinkClosed."""
-        await self._framed.send_frame(*pack(message))
+        """Send one message; waits while the stream's send buffer is full. Several tasks may send. Raises LinkClosed."""
+        async with self._sending:
+            await self._framed.send_frame(*pack(message))
 
     async def receive(self) -> Message | None:
         """Return the next message, or None when the peer has finished. Raises PeerError, LinkClosed."""

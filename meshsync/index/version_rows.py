@@ -13,7 +13,8 @@ from meshsync.index.database import Database
 class VersionRow:
     """One version. `position` orders a node's versions; `time_ns` is its author's clock, for display only.
 
-    `content` is the canonical bytes of its content, `path` the path on its author's disk joined by `/`. `durable` is 1 once a relay's receipt covers it, else 0.
+    `content` is the canonical bytes of its content, `path` the path on its author's disk joined by `/`. `durable` is 1
+    once a relay's receipt covers it, else 0.
     """
 
     dot: Dot
