@@ -153,6 +153,8 @@ DOWN_TIMEOUT_S: Final = 30.0  # for a running agent to finish its work and end
 READY_LINE_BYTES_MAX: Final = 16 * KIB
 PROGRESS_AFTER_S: Final = 2.0  # shorter work shows no progress bar
 LOG_TAIL_BYTES_MAX: Final = 2 * KIB  # of agent.log, shown when the agent did not start
+CONFIG_BYTES_MAX: Final = 64 * KIB
+RELAYS_MAX: Final = 8  # relays one agent keeps a link to
 
 # --- agent ---------------------------------------------------------------------------------------------------
 SERVE_PART_BYTES: Final = 1 * MIB  # chunks read and sealed in one thread job; two such parts are held for each request
