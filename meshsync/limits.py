@@ -59,7 +59,7 @@ ENTRY_BYTES_MAX: Final = ENTRY_ENVELOPE_BYTES_MAX + ENTRY_PAYLOAD_BYTES_MAX + 12
 ENTRIES_WAITING_MAX: Final = 4096  # entries kept whose past is missing; further ones are asked for again
 ENTRIES_WAITING_BYTES_MAX: Final = 64 * MIB  # the same in bytes: sixteen entries of the largest size
 COUNTER_MAX: Final = (1 << 63) - 1  # sequence numbers, indexes, times: what SQLite holds in one integer
-RELAYS_MAX: Final = 16  # relays of one folder
+FOLDER_RELAYS_MAX: Final = 16  # relays of one folder
 ADDRESSES_MAX: Final = 8  # addresses of one device or relay in a ticket or membership entry
 ADDRESS_CHARS_MAX: Final = 400  # a 253-character host name, a port, and an 84-character relay token
 SEALED_NAME_BYTES_MAX: Final = 512  # a name of NAME_BYTES_MAX, padded, with nonce and tag
@@ -115,6 +115,7 @@ RECEIVE_UNREAD_MAX: Final = 16 * MIB  # unread bytes of a stream: twice what one
 RECEIVE_UNREAD_LINK_MAX: Final = 32 * MIB  # unread bytes of all streams of a link
 RECEIVE_GAP_BYTES_MAX: Final = 4 * MIB  # how far beyond the delivered bytes a frame may start, after the proof
 RECEIVE_GAP_BYTES_MAX_UNAUTHENTICATED: Final = 64 * KIB  # the same before the proof
+RECEIVE_GAP_LINK_BYTES_MAX: Final = 16 * MIB  # reassembly buffers of all streams of a link, gaps included
 UNDELIVERED_BYTES_MAX: Final = 16 * MIB  # received and not delivered, duplicates and overhead forgiven in proportion
 UNDELIVERED_FORGIVEN_BYTES_PER_S: Final = 256 * KIB  # acknowledgements, pings and repeats that nothing else accounts for
 STREAMS_MAX: Final = 64  # streams of a link opened by one side and not finished; engines allow 100
@@ -164,6 +165,9 @@ FETCH_BATCHES_PER_SOURCE: Final = 3  # requests under way at one source: hides t
 FETCH_OPEN_BYTES: Final = 512 * KIB  # sealed bytes opened in one thread job
 FETCH_RETRY_S: Final = 5.0  # seconds after which sources that lacked a chunk are asked again
 FETCH_DAMAGED_TRIES_MAX: Final = 3  # times one source may answer a chunk with bytes that fail their check
+SERVED_STREAMS_MAX: Final = 64  # streams of one link that are answered at once; more wait to be accepted
+FOLLOW_RETRY_S: Final = 1.0  # seconds, doubling to 60, before a member that refused is asked again
+PAIR_TRIES_MAX: Final = 5  # admissions that lose against another change of the membership chain
 FETCH_WINDOW_CHUNKS: Final = 192  # chunks of one file asked for and not yet written: 12 MiB at the mean size
 
 # --- folder --------------------------------------------------------------------------------------------------
@@ -188,3 +192,10 @@ IGNORE_STARS_PER_NAME_MAX: Final = 3  # n stars backtrack in the order of 255^n 
 DERIVED_NAME_TRIES: Final = 4  # 8, 16, 32, 64 hex digits: nobody can find two nodes that collide in all of them
 DERIVED_EXTENSION_BYTES_MAX: Final = 16  # a longer tail after the last dot is not an extension
 ANCESTORS_MAX: Final = 64  # earlier versions looked at; a joiner's staler copy shows as a conflict copy, never vanishes
+
+# --- discovery -----------------------------------------------------------------------------------------------
+DISCOVERY_TAGS_MAX: Final = 40  # tags in one announcement: 320 bytes of TXT, so that it fits one mDNS packet
+DISCOVERY_TAGS_STEP: Final = 4  # random tags fill up to a multiple, to blur how many folders a device has
+DISCOVERY_ADDRESSES_MAX: Final = 8  # addresses taken from one announcement: a usual machine has fewer
+DISCOVERY_RESOLVES_MAX: Final = 32  # announcements being resolved at once; more are ignored and reported
+DISCOVERY_RESOLVE_TIMEOUT_S: Final = 3.0  # how long zeroconf asks for an announcement's address and tags

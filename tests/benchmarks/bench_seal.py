@@ -19,7 +19,7 @@ from meshsync.content.record import Content, Kind, Put
 from meshsync.content.seal import BlobKind, seal_chunk, unseal_chunk
 from meshsync.crypto.folder_keys import FolderKeys, commitment
 from meshsync.crypto.hashing import blob_id
-from meshsync.ids import ROOT, ChainId, ChunkId, FolderId, NodeId, dot
+from meshsync.ids import ChainId, ChunkId, FolderId, NodeId, dot
 
 RANDOM = random.Random(1)
 FOLDER, CHAIN = FolderId(b"F" * 32), ChainId(b"C" * 32)
