@@ -118,6 +118,7 @@ RECEIVE_GAP_BYTES_MAX_UNAUTHENTICATED: Final = 64 * KIB  # the same before the p
 RECEIVE_GAP_LINK_BYTES_MAX: Final = 16 * MIB  # reassembly buffers of all streams of a link, gaps included
 UNDELIVERED_BYTES_MAX: Final = 16 * MIB  # received and not delivered, duplicates and overhead forgiven in proportion
 UNDELIVERED_FORGIVEN_BYTES_PER_S: Final = 256 * KIB  # acknowledgements, pings and repeats that nothing else accounts for
+MEMORY_LINK_WINDOW_BYTES: Final = 512 * KIB  # in flight on an in-process link: several pieces, few enough to block
 STREAMS_MAX: Final = 64  # streams of a link opened by one side and not finished; engines allow 100
 
 # --- store ---------------------------------------------------------------------------------------------------
@@ -138,7 +139,8 @@ API_BACKLOG_MAX: Final = 64  # connections not yet accepted
 API_KEEP_ALIVE_S: Final = 5
 API_STOP_TIMEOUT_S: Final = 3  # for answers under way when the agent ends; event streams never end by themselves
 EVENTS_RING_MAX: Final = 1024  # events kept for replay by Last-Event-ID
-EVENT_STREAMS_MAX: Final = 16  # pages and scripts that listen at once
+EVENT_MEMORY_LINK_WINDOW_BYTES: Final = 512 * KIB  # in flight on an in-process link: several pieces, few enough to block
+STREAMS_MAX: Final = 16  # pages and scripts that listen at once
 EVENTS_PING_S: Final = 15.0  # a comment on a silent event stream, so that a dead listener is noticed
 JOBS_RUNNING_MAX: Final = 64
 JOBS_KEPT_MAX: Final = 256  # finished jobs whose result can still be asked for
@@ -165,7 +167,8 @@ FETCH_BATCHES_PER_SOURCE: Final = 3  # requests under way at one source: hides t
 FETCH_OPEN_BYTES: Final = 512 * KIB  # sealed bytes opened in one thread job
 FETCH_RETRY_S: Final = 5.0  # seconds after which sources that lacked a chunk are asked again
 FETCH_DAMAGED_TRIES_MAX: Final = 3  # times one source may answer a chunk with bytes that fail their check
-SERVED_STREAMS_MAX: Final = 64  # streams of one link that are answered at once; more wait to be accepted
+SERVED_MEMORY_LINK_WINDOW_BYTES: Final = 512 * KIB  # in flight on an in-process link: several pieces, few enough to block
+STREAMS_MAX: Final = 64  # streams of one link that are answered at once; more wait to be accepted
 FOLLOW_RETRY_S: Final = 1.0  # seconds, doubling to 60, before a member that refused is asked again
 PAIR_TRIES_MAX: Final = 5  # admissions that lose against another change of the membership chain
 FETCH_WINDOW_CHUNKS: Final = 192  # chunks of one file asked for and not yet written: 12 MiB at the mean size
@@ -199,3 +202,19 @@ DISCOVERY_TAGS_STEP: Final = 4  # random tags fill up to a multiple, to blur how
 DISCOVERY_ADDRESSES_MAX: Final = 8  # addresses taken from one announcement: a usual machine has fewer
 DISCOVERY_RESOLVES_MAX: Final = 32  # announcements being resolved at once; more are ignored and reported
 DISCOVERY_RESOLVE_TIMEOUT_S: Final = 3.0  # how long zeroconf asks for an announcement's address and tags
+
+# --- relay ---------------------------------------------------------------------------------------------------
+RELAY_PUT_BATCH_BYTES: Final = 8 * MIB  # blobs that share one sync: at 200 MB/s a sync every 40 ms
+RELAY_COMMIT_CHANGES_MAX: Final = 256  # changes of the log that share one commit
+RELAY_LOG_BUSY_S: Final = 5.0  # wait for another process (backup, status) that holds the log's lock
+RELAY_UPLOAD_BYTES_MAX: Final = 128 * MIB  # bytes of uploads asked for and not yet stored, over all links
+RELAY_FETCH_BYTES_MAX: Final = 64 * MIB  # bytes of blobs read and not yet sent, over all links
+RELAY_FOLLOWERS_MAX: Final = 100_000  # follow streams of all links: one integer and one task each
+RELAY_LINKS_MAX: Final = 10_000  # authenticated links at once
+RELAY_FOLDERS_CACHED_MAX: Final = 1000  # membership states held in memory; others are folded again when asked for
+RELAY_APPEND_TRIES_MAX: Final = 16  # decisions on one append while other processes move the folder's log
+RELAY_LEASE_S: Final = 24 * 3600  # an upload may pause for a night before its blobs are collected
+RELAY_REQUEST_TIMEOUT_S: Final = 120.0  # a stream that is in the middle of a message or upload for longer is dropped
+RELAY_FOLDER_BYTES_MAX: Final = 1 << 40  # quota of a folder unless told otherwise: 1 TiB
+RELAY_OWED_PAGE_ITEMS: Final = 100  # owed receipts worked off at a time
+RELAY_STOP_TIMEOUT_S: Final = 5.0  # for requests under way when the relay stops

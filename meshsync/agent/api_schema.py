@@ -1,13 +1,13 @@
 """The values of the local API, schema 1: what the daemon answers and what scripts read as JSON.
 
 Invariant: fields may be added with a default, none is renamed or removed within schema 1. Times are RFC 3339 in UTC
-(`2026-01-31T12:00:00.000000Z`), sizes are bytes, durations end in `_s` or `_ms`, rates in `_bytes_s`. Paths and names are text in which a
-byte that is not UTF-8 is a surrogate escape (PEP 383), so `os.fsencode` gives the exact bytes back.
+(`2026-01-31T12:00:00.000000Z`), sizes are bytes, durations end in `_s` or `_ms`, rates in `_bytes_s`. Paths and names
+are text in which a byte that is not UTF-8 is a surrogate escape (PEP 383), so `os.fsencode` gives the exact bytes back.
 """
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
 import msgspec
 
@@ -343,7 +343,7 @@ class Job(Answer, frozen=True, kw_only=True):
     total: int = 0
     rate: float = 0.0
     eta_s: float | None = None
-    result: dict[str, object] | None = None
+    result: dict[str, Any] | None = None
     problem: Problem | None = None
 
 

@@ -6,8 +6,9 @@ Invariant: ids count up by one without a gap. A listener sees every event after 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections import deque
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from meshsync.limits import EVENTS_RING_MAX
@@ -56,11 +57,11 @@ class EventRing:
             return [Event(first_held - 1, RESET, {"lost_after": last_id}), *self._ring]
         return [event for event in self._ring if event.id > last_id]
 
-    async def listen(self, last_id: int) -> AsyncIterator[Event]:
-        """Yield the events after `last_id` for ever, waiting for new ones."""
-        while True:
-            news = self._news
-            for event in self.after(last_id):
-                last_id = event.id
-                yield event
-            await news.wait()
+    async def wait(self, last_id: int, timeout_s: float) -> list[Event]:
+        """Return the events after `last_id` as `after` does, waiting at most `timeout_s` seconds for the first one."""
+        news = self._news
+        if not self.after(last_id):
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(timeout_s):
+                    await news.wait()
+        return self.after(last_id)

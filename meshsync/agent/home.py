@@ -66,7 +66,7 @@ class Home:
         return self.path / "store"
 
     def create(self) -> None:
-        """Make the home and the socket's directory, mode 0700. Raises ConfigError if they cannot be made or are not ours."""
+        """Make the home and the socket's directory, mode 0700. ConfigError if that fails or they are not ours."""
         for directory in (self.path, self.socket.parent):
             _create_private(directory)
 

@@ -22,6 +22,7 @@ from meshsync.runtime import Runtime
 
 Work = Callable[[Progress], Awaitable[api.Schema]]
 RATE_SAMPLES_MAX = 64
+_STOPPING = TransientError("the agent is stopping", next_step="meshsync up")
 
 
 class _Running:
@@ -92,6 +93,9 @@ class Jobs:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+        for record in self._jobs.values():
+            if not record.finished.is_set():  # cancelled before its first step
+                record.close(state="failed", problem=problem_of(_STOPPING))
 
     async def _run(self, record: _Running, work: Work) -> None:
         try:
@@ -99,14 +103,15 @@ class Jobs:
         except MeshsyncError as error:
             record.close(state="failed", problem=problem_of(error))
         except asyncio.CancelledError:
-            stopped = TransientError("the agent is stopping", next_step="meshsync up")
-            record.close(state="failed", problem=problem_of(stopped))
+            record.close(state="failed", problem=problem_of(_STOPPING))
             raise
         else:
             record.close(state="done", result=msgspec.to_builtins(result))
         finally:
             if not record.finished.is_set():  # a defect in `work`; it reaches the loop's exception handler
-                record.close(state="failed", problem=problem_of(MeshsyncError("the agent failed inside this operation")))
+                record.close(
+                    state="failed", problem=problem_of(MeshsyncError("the agent failed inside this operation"))
+                )
             self._events.publish("job", {"id": record.job.id, "kind": record.job.kind, "state": record.job.state})
 
     def _forget(self) -> None:

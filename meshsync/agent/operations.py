@@ -59,9 +59,9 @@ class Operations(Protocol):
         """Return the versions of every path of `folder` (empty: all folders); `deleted`: only of paths now gone."""
 
     def cat(self, path: str, version: str) -> AsyncIterator[bytes]:
-        """Yield the content of `version` (number or id; empty: the present one) of `path` in pieces that passed their check.
+        """Yield the content of `version` (number or id; empty: the present one) of `path` in pieces.
 
-        Raises NotFound before the first piece; SourceUnavailable when a piece cannot be had.
+        A piece has passed its check. Raises NotFound before the first piece, SourceUnavailable at any piece.
         """
 
     async def restore(self, request: api.RestoreRequest, progress: Progress) -> api.RestoreResult:

@@ -1,0 +1,95 @@
+"""`log`, `versions`, `cat` and `restore`: old versions."""
+
+from __future__ import annotations
+
+import re
+import sys
+from pathlib import Path
+
+import click
+
+from meshsync.cli.client import Answer
+from meshsync.cli.render import count, size, table
+from meshsync.cli.session import Session, common, file_path, folder_argument, folder_path, home_relative, say
+from meshsync.cli.when import local
+
+_VERSION = re.compile(r"(?s)(.+)@(\d{1,9}|[0-9a-f]{10,120})")
+
+
+def split_version(text: str) -> tuple[str, str]:
+    """Return (path, version) of `PATH@VERSION`; version is empty if there is none.
+
+    A file that exists under the whole text is meant as it stands.
+    """
+    found = _VERSION.fullmatch(text)
+    if found is None or Path(text).is_symlink() or Path(text).exists():
+        return text, ""
+    return found[1], found[2]
+
+
+@click.command("log")
+@click.argument("path", default="")
+@common
+def log_command(session: Session, path: str) -> None:
+    """List the versions of a file, or of everything. Example: meshsync log ~/Docs/plan.txt"""
+    session.emit(session.client.get("/log", path=file_path(path) if path else ""), _show)
+
+
+@click.command("versions")
+@click.argument("folder", default="")
+@click.option("--deleted", is_flag=True, help="Only files that are gone now.")
+@common
+def versions_command(session: Session, folder: str, deleted: bool) -> None:
+    """List the versions of every file, deleted ones included. Example: meshsync versions Docs --deleted"""
+    query = {"folder": folder_argument(folder), "deleted": "true" if deleted else ""}
+    session.emit(session.client.get("/versions", **query), _show)
+
+
+@click.command("cat")
+@click.argument("path")
+@click.option("--version", "version", default="", help="Number or id, if the path itself holds an @.")
+@click.option("--home", default="", metavar="DIR", help="State directory of the agent (MESHSYNC_HOME).")
+@click.pass_context
+def cat_command(context: click.Context, path: str, version: str, home: str) -> None:
+    """Print a version of a file. Example: meshsync cat ~/Docs/plan.txt@2"""
+    from meshsync.agent.home import find_home
+
+    name, given = (path, version) if version else split_version(path)
+    session = Session(find_home(home or context.find_root().params.get("home") or ""), as_json=False)
+    for piece in session.client.stream("/cat", path=file_path(name), version=given):
+        sys.stdout.buffer.write(piece)
+    sys.stdout.buffer.flush()
+
+
+@click.command("restore")
+@click.argument("path")
+@click.option("--version", "version", default="", help="Number or id, if the path itself holds an @.")
+@click.option("--to", default="", metavar="DIR", help="Write into this directory instead of in place.")
+@click.option("--dry-run", is_flag=True, help="Say what would be restored, and do nothing.")
+@common
+def restore_command(session: Session, path: str, version: str, to: str, dry_run: bool) -> None:
+    """Bring an old version back, as a new version. Example: meshsync restore ~/Docs/plan.txt@2"""
+    name, given = (path, version) if version else split_version(path)
+    full = file_path(name)
+    if dry_run:
+        _preview(session, full, given)
+        return
+    target = folder_path(to) if to else ""
+    answer = session.run_job("/restores", "Restoring", path=full, version=given, to=target)
+    session.emit(answer, lambda done: say(f"Restored {home_relative(done['restored_to'])} ({size(done['size'])})."))
+
+
+def _preview(session: Session, path: str, version: str) -> None:
+    listed = session.client.get("/log", path=path)["versions"]
+    chosen = [found for found in listed if version in (str(found["n"]), found["id"])] if version else listed[1:2]
+    session.emit({"schema": 1, "versions": chosen}, _show)
+
+
+def _show(answer: Answer) -> None:
+    rows = [
+        (str(v["n"]), local(v["time"]), v["device"], size(v["size"]), v["change"], v["kept"] or "not kept", v["path"])
+        for v in answer["versions"]
+    ]
+    table(("N", "TIME", "DEVICE", "SIZE", "CHANGE", "KEPT", "PATH"), rows)
+    if not rows:
+        say(f"{count(0)} versions.")

@@ -1,0 +1,118 @@
+"""Starting and ending the agent's process.
+
+Invariant: when `start` returns, an agent answers on the home's socket; when it raises, it has left none running.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import select
+import subprocess
+import sys
+from typing import IO, Any
+
+from meshsync.agent import config as stored
+from meshsync.agent.config import Config
+from meshsync.agent.home import Home
+from meshsync.cli.client import Client
+from meshsync.errors import AgentNotRunning, ConfigError, MeshsyncError, PeerTimeout
+from meshsync.limits import DOWN_TIMEOUT_S, LOG_TAIL_BYTES_MAX, READY_LINE_BYTES_MAX, UP_TIMEOUT_S
+from meshsync.runtime import SystemRuntime
+
+
+def is_running(home: Home) -> bool:
+    """Return whether an agent answers on the home's socket."""
+    try:
+        Client(home, timeout_s=UP_TIMEOUT_S).get("/status")
+    except AgentNotRunning:
+        return False
+    return True
+
+
+def ensure_running(home: Home) -> None:
+    """Start the agent with its stored options unless one runs. Raises as `start`."""
+    if not is_running(home):
+        home.create()
+        start(home, stored.load(home.config))
+
+
+def command(home: Home, config: Config) -> list[str]:
+    """Return the command line of the agent's process."""
+    return [sys.executable, "-m", "meshsync.agent", "--home", str(home.path), *config.arguments()]
+
+
+def start(home: Home, config: Config) -> dict[str, Any]:
+    """Start the agent detached from this terminal and return its ready line.
+
+    Raises ConfigError with the end of its log if it ends instead, PeerTimeout if it is not ready in UP_TIMEOUT_S.
+    """
+    with home.log.open("ab") as log:
+        process = subprocess.Popen(
+            command(home, config),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=log,
+            start_new_session=True,
+            cwd="/",
+        )
+    assert process.stdout is not None
+    try:
+        with process.stdout as pipe:
+            line = _read_line(pipe)
+        return _ready(line, process, home)
+    except MeshsyncError:
+        process.kill()
+        process.wait()
+        raise
+    finally:
+        process.returncode = process.returncode if process.returncode is not None else 0  # it outlives us on purpose
+
+
+def stop(home: Home) -> None:
+    """End the agent and return when its process is gone. Raises AgentNotRunning, PeerTimeout."""
+    pid = int(Client(home).post("/stop")["pid"])
+    try:
+        descriptor = os.pidfd_open(pid)
+    except ProcessLookupError:
+        return
+    try:
+        gone, _, _ = select.select([descriptor], [], [], DOWN_TIMEOUT_S)
+    finally:
+        os.close(descriptor)
+    if not gone:
+        raise PeerTimeout(f"the agent (process {pid}) is still at work", next_step=f"tail {home.log}")
+
+
+def _read_line(pipe: IO[bytes]) -> bytes:
+    """Return the first line, or what came before the end or the deadline."""
+    runtime_now = SystemRuntime(threads=1).monotonic
+    deadline = runtime_now() + UP_TIMEOUT_S
+    line = b""
+    while not line.endswith(b"\n") and len(line) < READY_LINE_BYTES_MAX:
+        ready, _, _ = select.select([pipe], [], [], max(0.0, deadline - runtime_now()))
+        piece = os.read(pipe.fileno(), READY_LINE_BYTES_MAX - len(line)) if ready else b""
+        if not piece:
+            break
+        line += piece
+    return line
+
+
+def _ready(line: bytes, process: subprocess.Popen[bytes], home: Home) -> dict[str, Any]:
+    try:
+        answer = json.loads(line)
+    except ValueError as error:
+        if line == b"" and process.poll() is None:
+            raise PeerTimeout(f"the agent was not ready in {UP_TIMEOUT_S:g} s", next_step=f"tail {home.log}") from None
+        raise ConfigError(f"the agent did not start: {_last_words(home)}", next_step=f"tail {home.log}") from error
+    if not isinstance(answer, dict) or answer.get("ready") is not True:
+        raise ConfigError("the agent's ready line is not understood", next_step=f"tail {home.log}")
+    return answer
+
+
+def _last_words(home: Home) -> str:
+    """Return the last line of the agent's log."""
+    with home.log.open("rb") as log:
+        log.seek(max(0, log.seek(0, os.SEEK_END) - LOG_TAIL_BYTES_MAX))
+        lines = log.read(LOG_TAIL_BYTES_MAX).decode("utf-8", "replace").strip().splitlines()
+    return lines[-1] if lines else "it said nothing"

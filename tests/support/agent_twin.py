@@ -1,0 +1,185 @@
+"""A daemon in memory: `Operations` over a few values, for tests of everything that talks to the local API."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import threading
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+
+from meshsync.agent import api_schema as api
+from meshsync.agent.events import EventRing
+from meshsync.agent.home import Home
+from meshsync.agent.local_api import LocalApi
+from meshsync.agent.operations import Operations, Progress
+from meshsync.errors import ChunkMismatch, NotFound, PeerTimeout, RoleForbids, TicketInvalid
+from meshsync.runtime import SystemRuntime
+
+TIME = "2026-01-31T12:00:00.000000Z"
+TICKET = "mesh1-ticket"
+FOLDER = api.FolderState(
+    id="f0" * 32,
+    name="Docs",
+    path="/home/ann/Docs",
+    state="in sync",
+    files=312,
+    bytes=1_288_490_189,
+    pending=api.Pending(),
+    relayed=True,
+    versions=41,
+)
+DESK = api.DeviceState(id="d1" * 32, name="desk", path="lan", rtt_ms=0.4, seen=TIME, address="192.0.2.7")
+PHONE = api.DeviceState(id="d2" * 32, name="phone", path="offline", seen=None)
+VERSIONS = [
+    api.Version(n=2, id="b" * 88, path="plan.txt", time=TIME, device="desk", size=7, change="edited", kept="here"),
+    api.Version(n=1, id="a" * 88, path="plan.txt", time=TIME, device="laptop", size=5, change="created", kept="relay"),
+]
+CONTENTS = {"1": b"first", "2": b"seconds", "": b"seconds"}
+
+
+class AgentTwin:
+    """One folder `Docs` with one file `plan.txt`, in sync with a desk and not with a phone."""
+
+    def __init__(self) -> None:
+        self.events = EventRing()
+        self.folder = FOLDER
+        self.conflict_list: list[api.Conflict] = []
+        self.name = "laptop"
+        self.calls: list[tuple[str, object]] = []
+        self.held = asyncio.Event()
+        self.stopped = asyncio.Event()
+
+    async def status(self) -> api.Status:
+        return api.Status(
+            idle=self.folder.state == "in sync",
+            device=api.DeviceName(id="d0" * 32, name=self.name),
+            version="0.1.0",
+            uptime_s=3 * 3600.0,
+            relays=[api.RelayState(address="relay.example", connected=True, rtt_ms=31.0)],
+            devices=[DESK, PHONE],
+            folders=[self.folder],
+        )
+
+    async def folders(self) -> api.FolderList:
+        return api.FolderList(folders=[self.folder])
+
+    async def devices(self) -> api.DeviceList:
+        return api.DeviceList(devices=[DESK, PHONE])
+
+    async def stats(self) -> api.Stats:
+        return api.Stats(links={"lan": api.LinkBytes(received=10, sent=2048)}, chunks_fetched=3)
+
+    async def share(self, request: api.ShareRequest, progress: Progress) -> api.ShareResult:
+        self.calls.append(("share", request))
+        if request.role == "owner":
+            raise RoleForbids(
+                "only an owner may invite", device="laptop", folder="Docs", next_step="meshsync members Docs"
+            )
+        progress(50, 100)
+        return api.ShareResult(folder=FOLDER.id, code="7-crossover-clockwork-sunset", ticket=TICKET, expires=TIME)
+
+    async def join(self, request: api.JoinRequest, progress: Progress) -> api.JoinResult:
+        self.calls.append(("join", request))
+        if request.ticket != TICKET:
+            raise TicketInvalid("the ticket has expired", next_step="meshsync share PATH")
+        progress(100, 100)
+        path = request.path or "/home/ann/Docs"
+        return api.JoinResult(
+            folder=FOLDER.id, name="Docs", path=path, device="laptop", route="lan", files=312, bytes=FOLDER.bytes
+        )
+
+    async def members(self, folder: str) -> api.MemberList:
+        if folder != "Docs":
+            raise NotFound("there is no such folder", folder=folder, next_step="meshsync status")
+        own = api.Member(id="d0" * 32, name="laptop", role="owner", self=True)
+        return api.MemberList(folder=FOLDER.id, members=[own, api.Member(id="d1" * 32, name="desk", role="writer")])
+
+    async def leave(self, folder: str) -> None:
+        self.calls.append(("leave", folder))
+
+    async def log(self, folder: str, path: str) -> api.VersionList:
+        self.calls.append(("log", (folder, path)))
+        return api.VersionList(versions=VERSIONS)
+
+    async def versions(self, folder: str, deleted: bool) -> api.VersionList:
+        return api.VersionList(versions=[] if deleted else VERSIONS)
+
+    async def cat(self, path: str, version: str) -> AsyncIterator[bytes]:
+        self.calls.append(("cat", (path, version)))
+        if version not in CONTENTS:
+            raise NotFound("there is no such version", path=path, next_step=f"meshsync log {path}")
+        yield CONTENTS[version][:3]
+        yield CONTENTS[version][3:]
+
+    async def restore(self, request: api.RestoreRequest, progress: Progress) -> api.RestoreResult:
+        self.calls.append(("restore", request))
+        if request.version == "9":
+            raise ChunkMismatch("a chunk of this version is damaged", path=request.path)
+        return api.RestoreResult(path=request.path, version="a" * 88, restored_to=request.to or request.path, size=5)
+
+    async def conflicts(self, folder: str) -> api.ConflictList:
+        return api.ConflictList(conflicts=self.conflict_list)
+
+    async def why(self, path: str) -> api.Why:
+        return api.Why(path=path, state="waiting", waits_for="desk", next="start the agent on desk")
+
+    async def pause(self, folder: str) -> None:
+        self.calls.append(("pause", folder))
+
+    async def resume(self, folder: str) -> None:
+        self.calls.append(("resume", folder))
+
+    async def rescan(self, folder: str) -> None:
+        self.calls.append(("rescan", folder))
+
+    async def wait(self, request: api.WaitRequest) -> api.WaitResult:
+        self.calls.append(("wait", request))
+        if request.folder == "held":
+            await self.held.wait()
+        if request.timeout_s == 0:
+            raise PeerTimeout("not in sync after 0 s", next_step="meshsync status")
+        return api.WaitResult(idle=True, waited_s=0.0)
+
+    async def doctor(self) -> api.DoctorReport:
+        return api.DoctorReport(checks=[api.Check(what="relay answers", ok=True)])
+
+    async def stop(self) -> None:
+        self.stopped.set()
+
+
+def keeps_the_protocol(twin: AgentTwin) -> Operations:
+    """Let the type checker hold the twin to the Protocol."""
+    return twin
+
+
+@contextlib.contextmanager
+def serving(home: Path, twin: AgentTwin | None = None) -> Iterator[AgentTwin]:
+    """Serve a twin on the socket of `home` from a thread with its own loop, as the daemon's process would."""
+    ready, loops, made = threading.Event(), [], []
+
+    async def serve() -> None:
+        agent = twin or AgentTwin()
+        agent.held, agent.stopped = asyncio.Event(), asyncio.Event()
+        runtime = SystemRuntime(threads=1)
+        local_api = LocalApi(agent, agent.events, runtime)
+        await local_api.start(Home(home).socket)
+        loops.append((asyncio.get_running_loop(), agent.stopped))
+        made.append(agent)
+        ready.set()
+        await agent.stopped.wait()
+        await local_api.stop()
+        runtime.close()
+
+    Home(home).create()
+    thread = threading.Thread(target=asyncio.run, args=(serve(),))
+    thread.start()
+    assert ready.wait(10)
+    try:
+        yield made[0]
+    finally:
+        loop, stopped = loops[0]
+        with contextlib.suppress(RuntimeError):  # a test may have stopped it already
+            loop.call_soon_threadsafe(stopped.set)
+        thread.join(10)
+        assert not thread.is_alive()
