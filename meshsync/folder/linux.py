@@ -10,6 +10,7 @@ import ctypes
 import errno
 import os
 import struct
+from dataclasses import dataclass
 from typing import Final
 
 from meshsync.folder.types import Stat
@@ -40,13 +41,16 @@ _NS: Final = 1_000_000_000
 _libc = ctypes.CDLL(None, use_errno=True)
 
 
+@dataclass(frozen=True, slots=True)
 class Status:
     """Everything the shell wants to know about one object: its `Stat`, and what only this floor needs."""
 
-    __slots__ = ("device", "gid", "links", "mode", "stat", "uid")
-
-    def __init__(self, stat: Stat, mode: int, uid: int, gid: int, device: int, links: int) -> None:
-        self.stat, self.mode, self.uid, self.gid, self.device, self.links = stat, mode, uid, gid, device, links
+    stat: Stat
+    mode: int
+    uid: int
+    gid: int
+    device: int
+    links: int
 
 
 def openat2(dir_fd: int, path: bytes, flags: int, mode: int, resolve: int) -> int:

@@ -93,6 +93,10 @@ class Syscalls:
         found = os.fstatvfs(fd)
         return found.f_bavail * found.f_frsize
 
+    def name_bytes_max(self, fd: int) -> int:
+        """Return the longest name in bytes, 0 if the file system of `fd` does not say."""
+        return os.fstatvfs(fd).f_namemax
+
     def write(self, fd: int, data: bytes | memoryview, offset: int) -> int:
         return os.pwrite(fd, data, offset)
 

@@ -1,0 +1,257 @@
+"""Changes to the user's files, one object at a time. Invariant: every change states what it expects to find; if the
+disk holds anything else the user's work stays and the outcome says so.
+
+Each method blocks (`runtime.in_thread`), is durable when it returns Done, and may be cut off at any system call: after
+`Staging.recover` every path holds its whole old or its whole new object. Paths that no target may hold are refused.
+"""
+
+from __future__ import annotations
+
+import stat as modes
+from collections.abc import Callable
+from contextlib import suppress
+
+from meshsync.folder import attributes, faults
+from meshsync.folder.names import refused_path
+from meshsync.folder.root import Root
+from meshsync.folder.staging import StagedFile, Staging
+from meshsync.folder.swap import Entry, Keep, Swapper, came_out, is_expected, move_new, status_or_none
+from meshsync.folder.types import Blocked, Changed, Done, Outcome, Reason, RelativePath, Stat
+from meshsync.limits import LINK_TARGET_BYTES_MAX
+
+
+class Applier:
+    """Applies planned changes below one open root. Not for concurrent use on one path."""
+
+    def __init__(self, root: Root, staging: Staging) -> None:
+        self.staging = staging
+        self._root, self._syscalls = root, root.syscalls
+        self._swapper = Swapper(staging)
+
+    def finish(
+        self,
+        path: RelativePath,
+        staged: StagedFile,
+        executable: bool,
+        mtime_ns: int,
+        verify: Callable[[StagedFile], None],
+    ) -> Blocked | None:
+        """Make `staged` ready for `path`: mode bits and owner of the file there kept, fsync, then `verify`.
+
+        `verify` reads the file back and raises IntegrityError if it is not what it should be. Returns None when ready,
+        with `staged.stat` set: record the intent with its inode, then call `replace`. Raises ResourceError.
+        """
+        refused = refused_path(path)
+        if refused:
+            return Blocked(refused)
+        try:
+            with self._root.directory(path[:-1]) as fd:
+                replaces, parent = status_or_none(self._syscalls, fd, path[-1]), self._syscalls.status(fd)
+        except OSError as error:
+            return faults.blocked(error)
+        staged.finish(executable, mtime_ns, replaces, parent)
+        verify(staged)
+        return None
+
+    def replace(
+        self, path: RelativePath, staged: StagedFile, expected: Stat | None, keep: Keep | None = None
+    ) -> Outcome:
+        """Put a finished file at `path`, replacing the file, link or empty directory `expected`, None for nothing.
+
+        Done consumes `staged`; otherwise it stays in the staging area, to be tried again or discarded. `keep` gets
+        the replaced file before it is removed.
+        """
+        assert staged.stat is not None, "finish comes first"
+        stat = staged.stat
+
+        def put(fd: int, name: bytes) -> Outcome:
+            outcome, staged_name = self._swapper.put(staged.name, stat, Entry(fd, name), expected, keep)
+            if isinstance(outcome, Done):
+                staged.close()
+            else:
+                staged.name = staged_name
+            return outcome
+
+        return self._attempt(path, put)
+
+    def make_link(self, path: RelativePath, target: bytes, mtime_ns: int, expected: Stat | None = None) -> Outcome:
+        """Put a symbolic link with the raw `target` at `path`, replacing what `replace` would."""
+        if not target or b"\0" in target or len(target) > LINK_TARGET_BYTES_MAX:
+            return Blocked(Reason.NAME_ILLEGAL, "the link's target")
+
+        def stage(name: bytes) -> None:
+            self._syscalls.make_link(self.staging.fd, name, target)
+            self._syscalls.set_link_mtime(self.staging.fd, name, mtime_ns)
+
+        return self._attempt(path, lambda fd, name: self._put_made(fd, name, stage, expected))
+
+    def make_directory(self, path: RelativePath, expected: Stat | None = None) -> Outcome:
+        """Make a directory at `path`, replacing the file or link `expected`. Changed if a directory is there."""
+        mode = attributes.directory_mode(self.staging.umask)
+
+        def make(fd: int, name: bytes) -> Outcome:
+            if expected is not None:
+                return self._put_made(fd, name, self._stage_directory, expected)
+            try:
+                self._syscalls.make_directory(fd, name, mode)
+            except FileExistsError:
+                found = status_or_none(self._syscalls, fd, name)
+                return Changed(found.stat if found else None)
+            self._syscalls.fsync(fd)
+            return Done(self._syscalls.status(fd, name).stat)
+
+        return self._attempt(path, make)
+
+    def _stage_directory(self, name: bytes) -> None:
+        self._syscalls.make_directory(self.staging.fd, name, 0o700)
+        fd = self._syscalls.open_directory(self.staging.fd, name)
+        try:
+            self._syscalls.chmod(fd, attributes.directory_mode(self.staging.umask))
+        finally:
+            self._syscalls.close(fd)
+
+    def _put_made(self, fd: int, name: bytes, stage: Callable[[bytes], None], expected: Stat | None) -> Outcome:
+        """Put what `stage` makes under a fresh name at `name`, and leave nothing behind if that cannot be done."""
+        staged_name = b"stage-" + self.staging.token()
+        outcome: Outcome | None = None
+        try:
+            stage(staged_name)
+            staged = self._syscalls.status(self.staging.fd, staged_name).stat
+            outcome, staged_name = self._swapper.put(staged_name, staged, Entry(fd, name), expected)
+        finally:
+            if not isinstance(outcome, Done) and not (isinstance(outcome, Changed) and outcome.rescued):
+                with suppress(OSError):
+                    self.staging.remove(staged_name)
+        return outcome
+
+    def remove_file(self, path: RelativePath, expected: Stat, keep: Keep | None = None) -> Outcome:
+        """Remove the file or link `expected`. `keep` gets the file before it is removed."""
+        return self._attempt(path, lambda fd, name: self._swapper.take_out(Entry(fd, name), expected, keep))
+
+    def remove_directory(self, path: RelativePath, expected: Stat) -> Outcome:
+        """Remove the directory `expected` if it is empty; Blocked(NOT_EMPTY) otherwise."""
+
+        def remove(fd: int, name: bytes) -> Outcome:
+            found = status_or_none(self._syscalls, fd, name)
+            if found is None or not modes.S_ISDIR(found.mode) or not is_expected(found, expected):
+                return Changed(found.stat if found else None)
+            try:
+                self._syscalls.remove_directory(fd, name)
+            except FileExistsError:
+                return Blocked(Reason.NOT_EMPTY)
+            self._syscalls.fsync(fd)
+            return Done(None)
+
+        return self._attempt(path, remove)
+
+    def move(self, source: RelativePath, target: RelativePath, expected: Stat) -> Outcome:
+        """Rename the object `expected` at `source`, whatever its kind, to `target`, where nothing may be.
+
+        If something else came along it is moved back. Changed tells what was at the source, or at a target taken.
+        """
+
+        def move(fd: int, name: bytes) -> Outcome:
+            with self._root.directory(target[:-1]) as target_fd:
+                found = status_or_none(self._syscalls, fd, name)
+                if found is None or not is_expected(found, expected):
+                    return Changed(found.stat if found else None)
+                return self._move(fd, name, target_fd, target[-1], expected)
+
+        refused = refused_path(target)
+        return Blocked(refused) if refused else self._attempt(source, move)
+
+    def _move(self, fd: int, name: bytes, target_fd: int, target: bytes, expected: Stat) -> Outcome:
+        try:
+            move_new(self._syscalls, fd, name, target_fd, target)
+        except FileExistsError:
+            taken = status_or_none(self._syscalls, target_fd, target)
+            return Changed(taken.stat if taken else None)
+        arrived = status_or_none(self._syscalls, target_fd, target)
+        if arrived is not None and not came_out(expected, arrived):
+            with suppress(FileExistsError):  # the source is taken again: the edit stays at the target, for the scan
+                move_new(self._syscalls, target_fd, target, fd, name)
+            return Changed(arrived.stat)
+        self._syscalls.fsync(target_fd)
+        self._syscalls.fsync(fd)
+        return Done(arrived.stat if arrived else expected)
+
+    def exchange(
+        self, first: RelativePath, second: RelativePath, expected_first: Stat, expected_second: Stat
+    ) -> tuple[Outcome, Outcome]:
+        """Swap the objects at two paths in one step; undone if either is not what was expected.
+
+        Returns what is now at `first` and at `second`. Blocked(UNSUPPORTED) where the file system cannot: move one of
+        them aside first.
+        """
+        refused = refused_path(first) or refused_path(second)
+        if refused:
+            return Blocked(refused), Blocked(refused)
+        try:
+            with self._root.directory(first[:-1]) as a, self._root.directory(second[:-1]) as b:
+                places = ((a, first[-1], expected_first), (b, second[-1], expected_second))
+                found = [status_or_none(self._syscalls, fd, name) for fd, name, _ in places]
+                if not all(is_expected(now, wanted) for now, (_, _, wanted) in zip(found, places, strict=True)):
+                    seen = [Changed(now.stat if now else None) for now in found]
+                    return seen[0], seen[1]
+                self._syscalls.exchange(a, first[-1], b, second[-1])
+                now = [self._syscalls.status(fd, name) for fd, name, _ in places]
+                if not (came_out(expected_second, now[0]) and came_out(expected_first, now[1])):
+                    self._syscalls.exchange(a, first[-1], b, second[-1])
+                    return Changed(now[1].stat), Changed(now[0].stat)
+                self._syscalls.fsync(a)
+                self._syscalls.fsync(b)
+                return Done(now[0].stat), Done(now[1].stat)
+        except OSError as error:
+            return faults.blocked(error), faults.blocked(error)
+
+    def set_attributes(
+        self, path: RelativePath, expected: Stat, executable: bool | None = None, mtime_ns: int | None = None
+    ) -> Outcome:
+        """Set the exec bit and the mtime of the file `expected`; None leaves one alone. Content is not touched."""
+
+        def change(fd: int, name: bytes) -> Outcome:
+            found = status_or_none(self._syscalls, fd, name)
+            if found is None or not modes.S_ISREG(found.mode) or not is_expected(found, expected):
+                return Changed(found.stat if found else None)
+            file_fd = self._syscalls.open_file(fd, name)
+            try:
+                opened = self._syscalls.status(file_fd)
+                if opened.stat != expected:
+                    return Changed(opened.stat)
+                if executable is not None and attributes.executable(opened.mode) != executable:
+                    self._syscalls.chmod(
+                        file_fd, attributes.file_mode(executable, self.staging.umask, modes.S_IMODE(opened.mode))
+                    )
+                if mtime_ns is not None:
+                    self._syscalls.set_mtime(file_fd, mtime_ns)
+                self._syscalls.fsync(file_fd)
+                return Done(self._syscalls.status(file_fd).stat)
+            finally:
+                self._syscalls.close(file_fd)
+
+        return self._attempt(path, change)
+
+    def place_rescued(self, name: bytes, path: RelativePath) -> Outcome:
+        """Move the rescued edit `name` of the staging area to `path`, where nothing may be."""
+
+        def place(fd: int, target: bytes) -> Outcome:
+            try:
+                move_new(self._syscalls, self.staging.fd, name, fd, target)
+            except FileExistsError:
+                found = status_or_none(self._syscalls, fd, target)
+                return Changed(found.stat if found else None, name)
+            self._syscalls.fsync(fd)
+            return Done(self._syscalls.status(fd, target).stat)
+
+        return self._attempt(path, place)
+
+    def _attempt(self, path: RelativePath, change: Callable[[int, bytes], Outcome]) -> Outcome:
+        """Run `change(directory descriptor, name)`; an error of the system becomes Blocked."""
+        refused = refused_path(path)
+        if refused:
+            return Blocked(refused)
+        try:
+            with self._root.directory(path[:-1]) as fd:
+                return change(fd, path[-1])
+        except OSError as error:
+            return faults.blocked(error)

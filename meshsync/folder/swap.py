@@ -1,0 +1,205 @@
+"""Putting objects into the tree and taking them out, in one step each, then looking at what came out.
+
+Invariant: what comes out of the tree is removed only if it is what was expected; anything else is a user's edit and
+goes back to its path or stays, named, in the staging area. At every moment the path holds the whole old or the whole
+new object, on systems with renameat2 (elsewhere: see each function).
+"""
+
+from __future__ import annotations
+
+import errno
+import stat as modes
+from collections.abc import Callable
+from typing import Final, NamedTuple, TypeAlias
+
+from meshsync.folder import faults
+from meshsync.folder.detect import same_object
+from meshsync.folder.linux import Status
+from meshsync.folder.staging import NOTHING, Staging
+from meshsync.folder.syscalls import Syscalls
+from meshsync.folder.types import Blocked, Changed, Done, Outcome, Reason, Stat
+
+Keep: TypeAlias = Callable[[int], None]
+"""Gets a read-only descriptor of an outgoing regular file before it is removed, to keep its content."""
+
+_NO_LINKS: Final = faults.CANNOT | {errno.EPERM, errno.EMLINK, errno.EXDEV}
+
+
+class Entry(NamedTuple):
+    """A name in a directory that is open."""
+
+    fd: int
+    name: bytes
+
+
+def status_or_none(syscalls: Syscalls, fd: int, name: bytes) -> Status | None:
+    """Return the status of `name` in the directory `fd`, None if there is nothing."""
+    try:
+        return syscalls.status(fd, name)
+    except FileNotFoundError:
+        return None
+
+
+def is_expected(found: Status | None, expected: Stat | None) -> bool:
+    """Return whether a path still holds exactly what the scan saw; a directory: the same directory."""
+    if found is None or expected is None:
+        return found is None and expected is None
+    return found.stat == expected or (modes.S_ISDIR(found.mode) and same_object(expected, found.stat, True))
+
+
+def came_out(expected: Stat, found: Status) -> bool:
+    """Return whether `found`, just renamed, is the object `expected` and was not edited."""
+    return same_object(expected, found.stat, modes.S_ISDIR(found.mode))
+
+
+def move_new(syscalls: Syscalls, old_fd: int, old: bytes, new_fd: int, new: bytes) -> None:
+    """Rename without replacing anything. Raises FileExistsError if the new name is taken.
+
+    Where renameat2 is missing a file is linked and unlinked, which is as safe but shows two names for a moment;
+    directories, and file systems without hard links, are looked at first and then renamed.
+    """
+    try:
+        syscalls.rename_new(old_fd, old, new_fd, new)
+        return
+    except OSError as error:
+        if error.errno not in faults.CANNOT:
+            raise
+    try:
+        syscalls.link(old_fd, old, new_fd, new)
+    except OSError as error:
+        if error.errno not in _NO_LINKS:
+            raise
+    else:
+        syscalls.unlink(old_fd, old)
+        return
+    if status_or_none(syscalls, new_fd, new) is not None:
+        raise FileExistsError(errno.EEXIST, "the name is taken")
+    syscalls.rename(old_fd, old, new_fd, new)
+
+
+class Swapper:
+    """Moves objects between the staging area and directories of the tree, given by descriptor. Raises OSError."""
+
+    def __init__(self, staging: Staging) -> None:
+        self._staging, self._syscalls = staging, staging.syscalls
+
+    def put(
+        self, staged_name: bytes, staged: Stat, at: Entry, expected: Stat | None, keep: Keep | None = None
+    ) -> tuple[Outcome, bytes]:
+        """Put a staged object at `at`, where `expected` lies, or nothing if None.
+
+        Returns the outcome and, unless it is Done, the name that the staged object now has in the staging area.
+        """
+        found = status_or_none(self._syscalls, *at)
+        if not is_expected(found, expected):
+            return Changed(found.stat if found else None), staged_name
+        if expected is None:
+            return self._put_new(staged_name, staged, at)
+        swap = self._staging.swap_name(staged, expected)
+        self._syscalls.rename(self._staging.fd, staged_name, self._staging.fd, swap)
+        try:
+            self._syscalls.exchange(self._staging.fd, swap, *at)
+        except FileNotFoundError:
+            return Changed(None), swap
+        except OSError as error:
+            if error.errno not in faults.CANNOT:
+                return faults.blocked(error), swap
+            return self._put_without_exchange(swap, staged, at, expected), swap
+        return self._look(swap, staged, at, expected, keep), swap
+
+    def _put_new(self, staged_name: bytes, staged: Stat, at: Entry) -> tuple[Outcome, bytes]:
+        try:
+            move_new(self._syscalls, self._staging.fd, staged_name, *at)
+        except FileExistsError:
+            found = status_or_none(self._syscalls, *at)
+            return Changed(found.stat if found else None), staged_name
+        self._syscalls.fsync(at.fd)
+        return self._done(staged, at), b""
+
+    def _look(self, swap: bytes, staged: Stat, at: Entry, expected: Stat, keep: Keep | None) -> Outcome:
+        """Remove what came out if it is `expected`, which the new directory entry must outlive a power cut for."""
+        out = self._syscalls.status(self._staging.fd, swap)
+        if not came_out(expected, out):
+            return Changed(out.stat, self._put_back(swap, staged, at))
+        self._syscalls.fsync(at.fd)
+        try:
+            self._remove(swap, out, keep)
+        except OSError as error:
+            if error.errno not in faults.NOT_EMPTY:
+                raise
+            rescued = self._put_back(swap, staged, at)
+            return Changed(out.stat, rescued) if rescued else Blocked(Reason.NOT_EMPTY)
+        return self._done(staged, at)
+
+    def _put_back(self, swap: bytes, staged: Stat, at: Entry) -> bytes:
+        """Give the path back what came out of it. Returns the name of an edit that stays in the staging area, or none.
+
+        If the user wrote to the path once more meanwhile, that edit comes out here and is the one that stays.
+        """
+        try:
+            self._syscalls.exchange(self._staging.fd, swap, *at)
+        except FileNotFoundError:
+            return self._give_back(swap, at)
+        self._syscalls.fsync(at.fd)
+        return b"" if came_out(staged, self._syscalls.status(self._staging.fd, swap)) else swap
+
+    def _give_back(self, swap: bytes, at: Entry) -> bytes:
+        try:
+            move_new(self._syscalls, self._staging.fd, swap, *at)
+        except FileExistsError:
+            return swap
+        self._syscalls.fsync(at.fd)
+        return b""
+
+    def _put_without_exchange(self, swap: bytes, staged: Stat, at: Entry, expected: Stat) -> Outcome:
+        """Replace by plain rename, right after a last look. An edit that lands between the two is lost: `disk.md` 5.
+
+        Between types, where rename cannot replace, the old object is taken out first and the path is empty meanwhile.
+        """
+        found = status_or_none(self._syscalls, *at)
+        if not is_expected(found, expected):
+            return Changed(found.stat if found else None)
+        assert found is not None
+        new = self._syscalls.status(self._staging.fd, swap)
+        if not modes.S_ISDIR(found.mode) and not modes.S_ISDIR(new.mode):
+            self._syscalls.rename(self._staging.fd, swap, *at)
+            self._syscalls.fsync(at.fd)
+            return self._done(staged, at)
+        if modes.S_ISDIR(found.mode):
+            self._syscalls.remove_directory(*at)
+        else:
+            taken = self.take_out(at, expected)
+            if not isinstance(taken, Done):
+                return taken
+        return self._put_new(swap, staged, at)[0]
+
+    def take_out(self, at: Entry, expected: Stat, keep: Keep | None = None) -> Outcome:
+        """Remove the file or link `expected` at `at`."""
+        found = status_or_none(self._syscalls, *at)
+        if found is None or not is_expected(found, expected) or modes.S_ISDIR(found.mode):
+            return Changed(found.stat if found else None)
+        swap = self._staging.swap_name(NOTHING, expected)
+        try:
+            self._syscalls.rename(*at, self._staging.fd, swap)
+        except FileNotFoundError:
+            return Changed(None)
+        out = self._syscalls.status(self._staging.fd, swap)
+        if not came_out(expected, out) or modes.S_ISDIR(out.mode):
+            return Changed(out.stat, self._give_back(swap, at))
+        self._syscalls.fsync(at.fd)
+        self._remove(swap, out, keep)
+        return Done(None)
+
+    def _remove(self, swap: bytes, out: Status, keep: Keep | None) -> None:
+        if keep is not None and modes.S_ISREG(out.mode):
+            out_fd = self._syscalls.open_file(self._staging.fd, swap)
+            try:
+                keep(out_fd)
+            finally:
+                self._syscalls.close(out_fd)
+        self._staging.remove(swap)
+
+    def _done(self, staged: Stat, at: Entry) -> Done:
+        """Return the stat to record: if the user was faster, the staged one, which the next scan will see differs."""
+        found = status_or_none(self._syscalls, *at)
+        return Done(found.stat if found and came_out(staged, found) else staged)
