@@ -1,0 +1,193 @@
+"""What the relay needs of its storage: a metadata log, a chunk store, a hint bus. Chosen by URL in `relay.config`.
+
+Invariant: a call that returned is durable. Shard key is the folder: every call but `folders` and `pending` concerns one
+folder and is one transaction. One contract suite (`tests/contracts/test_relay_drivers_contract.py`) holds every driver.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from meshsync.ids import BlobId, DeviceId, FolderId, RecordId
+from meshsync.store.base import ScrubReport, Usage
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where an entry stands: author, chain and sequence number. Records of other kinds have none."""
+
+    device: DeviceId
+    chain: bytes
+    seq: int
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One record of a folder's log. `index` counts from 1; `head` is the chained hash that includes this record."""
+
+    index: int
+    id: RecordId
+    kind: int
+    data: bytes
+    head: bytes
+    place: Place | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Known:
+    """What is kept of a record to answer questions about it: its index, kind and place."""
+
+    index: int
+    kind: int
+    place: Place | None
+
+
+@dataclass(frozen=True, slots=True)
+class FolderState:
+    """A folder's log: `index` of its last record and the `head` there. Bytes of blobs and records, used and allowed."""
+
+    index: int
+    head: bytes
+    bytes_used: int
+    bytes_max: int
+
+
+@dataclass(frozen=True, slots=True)
+class Stored:
+    """An upload that was durable when its STORED record, at `index`, was appended: its receipt is still owed."""
+
+    folder: FolderId
+    index: int
+
+
+@dataclass(frozen=True, slots=True)
+class Moved:
+    """Nothing was written: the log has grown meanwhile to `index`. Decide again."""
+
+    index: int
+
+
+@dataclass(frozen=True, slots=True)
+class OverQuota:
+    """Nothing was written: `bytes_free` is less than what was asked for."""
+
+    bytes_free: int
+
+
+class MetadataLog(Protocol):
+    """The authoritative log of every folder, and which blobs a folder holds."""
+
+    async def create_folder(self, folder: FolderId, creator: DeviceId, bytes_max: int, first: Row) -> bool:
+        """Create `folder` with `first` at index 1 and a quota. Returns False, with nothing changed, if it exists."""
+
+    async def folders(self) -> list[FolderId]:
+        """Return all folders in ascending order."""
+
+    async def state(self, folder: FolderId) -> FolderState | None:
+        """Return the folder's state, None if it does not exist."""
+
+    async def append(
+        self,
+        folder: FolderId,
+        after: int,
+        rows: Sequence[Row],
+        *,
+        owes: Sequence[int] = (),
+        settles: Sequence[int] = (),
+    ) -> Moved | OverQuota | None:
+        """Append `rows`, numbered from `after` + 1, if `after` is still the folder's last index; None on success.
+
+        `owes`: indices among `rows` whose receipt is owed from now on; `settles`: indices whose receipt is in `rows`.
+        The bytes of entries are charged to the folder and to their author.
+        """
+
+    async def read(self, folder: FolderId, start: int, bytes_max: int, items_max: int) -> list[Row]:
+        """Return rows from index `start` on: at least one if there is one, then as many as the bounds allow."""
+
+    async def read_kinds(self, folder: FolderId, start: int, kinds: Sequence[int], items_max: int) -> list[Row]:
+        """Return the first `items_max` rows of these kinds from index `start` on, without the others."""
+
+    async def find(self, folder: FolderId, records: Iterable[RecordId]) -> dict[RecordId, Known]:
+        """Return what is known of those of `records` that the folder's log holds."""
+
+    async def owed(self, items_max: int) -> list[Stored]:
+        """Return uploads whose receipts are still owed, oldest first: the outbox to work off after a crash."""
+
+    async def blobs(self, folder: FolderId, blobs: Iterable[BlobId]) -> dict[BlobId, int]:
+        """Return the sizes in bytes of those of `blobs` that the folder holds."""
+
+    async def add_blobs(
+        self, folder: FolderId, device: DeviceId, blobs: Mapping[BlobId, int], leased_until_s: int
+    ) -> OverQuota | None:
+        """Note that the folder holds `blobs` (sizes in bytes), leased until then (seconds since 1970).
+
+        New ones are charged to the folder and to `device`; of those already there only the lease is extended.
+        """
+
+    async def lease(self, folder: FolderId, blobs: Iterable[BlobId], leased_until_s: int) -> None:
+        """Extend the leases of those of `blobs` that the folder holds: they are not collected before."""
+
+    async def pin(self, folder: FolderId, blobs: Iterable[BlobId]) -> None:
+        """Keep those of `blobs` that the folder holds until `drop_blobs`: an accepted STORED record lists them."""
+
+    async def unleased(self, folder: FolderId, now_s: int, items_max: int) -> list[BlobId]:
+        """Return blobs that no STORED record lists and whose lease ended before `now_s`."""
+
+    async def drop_blobs(self, folder: FolderId, blobs: Iterable[BlobId], now_s: int) -> list[BlobId]:
+        """Forget those of `blobs` that are neither pinned nor leased at `now_s`, and give back their bytes.
+
+        Returns those that no folder holds any more.
+        """
+
+    async def charged(self, folder: FolderId, device: DeviceId) -> int:
+        """Return the bytes charged to `device` in `folder`."""
+
+    async def close(self) -> None:
+        """Finish what was started and release everything."""
+
+
+class ChunkStore(Protocol):
+    """Sealed blobs, whatever folder they belong to. Errors are those of `meshsync.store.base.BlobStore`."""
+
+    async def put(self, blobs: Sequence[tuple[BlobId, bytes]]) -> None:
+        """Return when all of `blobs` are durable. Raises StorageFull, ResourceError; BlobCorrupt for wrong bytes."""
+
+    async def get(self, blob: BlobId) -> bytes:
+        """Return verified bytes. Raises NotFound, BlobCorrupt (then it is quarantined), ResourceError."""
+
+    async def has(self, blobs: Sequence[BlobId]) -> set[BlobId]:
+        """Return those of `blobs` that are durable and not in quarantine."""
+
+    async def delete(self, blobs: Sequence[BlobId]) -> None:
+        """Return when `blobs` are durably forgotten."""
+
+    async def scrub(self, limit_bytes: int) -> ScrubReport:
+        """Verify the next `limit_bytes` at rest."""
+
+    async def usage(self) -> Usage:
+        """Return what is held."""
+
+    async def close(self) -> None:
+        """Finish what was started and release everything."""
+
+
+class HintBus(Protocol):
+    """Tells that a folder's log has grown. Hints may be lost or merged: the truth is the log's index."""
+
+    def publish(self, folder: FolderId, index: int) -> None:
+        """Say that the log of `folder` has reached `index`. Never blocks."""
+
+    def follow(self, folder: FolderId) -> HintStream:
+        """Return the coming hints for `folder`."""
+
+
+class HintStream(Protocol):
+    """One follower. It holds at most one hint: the newest."""
+
+    async def next(self) -> int:
+        """Return the newest index published since the last call, waiting for one if there is none."""
+
+    def close(self) -> None:
+        """Stop following."""

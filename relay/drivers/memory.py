@@ -1,0 +1,159 @@
+"""The metadata log in memory: the twin of `SqliteLog`. Invariant: it answers as the other does, call for call."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from meshsync.ids import BlobId, DeviceId, FolderId, RecordId
+from relay.drivers.base import FolderState, Known, Moved, OverQuota, Row, Stored
+
+
+@dataclass(slots=True)
+class _Blob:
+    size: int
+    device: DeviceId
+    leased_until_s: int
+    pinned: bool = False
+
+
+@dataclass(slots=True)
+class _Folder:
+    allowed: int
+    rows: list[Row] = field(default_factory=list)
+    known: dict[RecordId, Known] = field(default_factory=dict)
+    owed: set[int] = field(default_factory=set)
+    blobs: dict[BlobId, _Blob] = field(default_factory=dict)
+    charges: dict[DeviceId, int] = field(default_factory=dict)
+
+    @property
+    def free(self) -> int:
+        return max(0, self.allowed - sum(self.charges.values()))
+
+    def charge(self, device: DeviceId, size: int) -> None:
+        self.charges[device] = self.charges.get(device, 0) + size
+
+    def insert(self, rows: Sequence[Row]) -> None:
+        for row in rows:
+            self.rows.append(row)
+            self.known[row.id] = Known(row.index, row.kind, row.place)
+            if row.place is not None:
+                self.charge(row.place.device, len(row.data))
+
+
+class MemoryLog:
+    """A `MetadataLog` whose contents the caller may keep over a restart by passing `folders` on."""
+
+    def __init__(self, folders: dict[FolderId, _Folder] | None = None) -> None:
+        self.contents = {} if folders is None else folders
+
+    async def create_folder(self, folder: FolderId, creator: DeviceId, bytes_max: int, first: Row) -> bool:
+        if folder in self.contents:
+            return False
+        self.contents[folder] = _Folder(bytes_max)
+        self.contents[folder].insert([first])
+        return True
+
+    async def folders(self) -> list[FolderId]:
+        return sorted(self.contents)
+
+    async def state(self, folder: FolderId) -> FolderState | None:
+        held = self.contents.get(folder)
+        if held is None:
+            return None
+        return FolderState(len(held.rows), held.rows[-1].head, sum(held.charges.values()), held.allowed)
+
+    async def append(
+        self,
+        folder: FolderId,
+        after: int,
+        rows: Sequence[Row],
+        *,
+        owes: Sequence[int] = (),
+        settles: Sequence[int] = (),
+    ) -> Moved | OverQuota | None:
+        held = self.contents[folder]
+        if len(held.rows) != after:
+            return Moved(len(held.rows))
+        if sum(len(row.data) for row in rows if row.place is not None) > held.free:
+            return OverQuota(held.free)
+        held.insert(rows)
+        held.owed |= set(owes)
+        held.owed -= set(settles)
+        return None
+
+    async def read(self, folder: FolderId, start: int, bytes_max: int, items_max: int) -> list[Row]:
+        page: list[Row] = []
+        total = 0
+        for row in self._held(folder).rows[max(0, start - 1) :]:
+            total += len(row.data)
+            if len(page) == items_max or (page and total > bytes_max):
+                break
+            page.append(row)
+        return page
+
+    async def read_kinds(self, folder: FolderId, start: int, kinds: Sequence[int], items_max: int) -> list[Row]:
+        rows = self._held(folder).rows[max(0, start - 1) :]
+        return [row for row in rows if row.kind in kinds][:items_max]
+
+    async def find(self, folder: FolderId, records: Iterable[RecordId]) -> dict[RecordId, Known]:
+        known = self._held(folder).known
+        return {record: known[record] for record in records if record in known}
+
+    async def owed(self, items_max: int) -> list[Stored]:
+        all_owed = [Stored(folder, index) for folder, held in self.contents.items() for index in sorted(held.owed)]
+        return all_owed[:items_max]
+
+    async def blobs(self, folder: FolderId, blobs: Iterable[BlobId]) -> dict[BlobId, int]:
+        held = self._held(folder).blobs
+        return {blob: held[blob].size for blob in blobs if blob in held}
+
+    async def add_blobs(
+        self, folder: FolderId, device: DeviceId, blobs: Mapping[BlobId, int], leased_until_s: int
+    ) -> OverQuota | None:
+        held = self.contents[folder]
+        new = {blob: size for blob, size in blobs.items() if blob not in held.blobs}
+        if sum(new.values()) > held.free:
+            return OverQuota(held.free)
+        held.charge(device, sum(new.values()))
+        held.blobs |= {blob: _Blob(size, device, leased_until_s) for blob, size in new.items()}
+        await self.lease(folder, blobs, leased_until_s)
+        return None
+
+    async def lease(self, folder: FolderId, blobs: Iterable[BlobId], leased_until_s: int) -> None:
+        held = self.contents[folder].blobs
+        for blob in blobs:
+            if blob in held:
+                held[blob].leased_until_s = max(held[blob].leased_until_s, leased_until_s)
+
+    async def pin(self, folder: FolderId, blobs: Iterable[BlobId]) -> None:
+        held = self.contents[folder].blobs
+        for blob in blobs:
+            if blob in held:
+                held[blob].pinned = True
+
+    async def unleased(self, folder: FolderId, now_s: int, items_max: int) -> list[BlobId]:
+        held = self._held(folder).blobs
+        free = [blob for blob, at in held.items() if not at.pinned and at.leased_until_s < now_s]
+        return free[:items_max]
+
+    async def drop_blobs(self, folder: FolderId, blobs: Iterable[BlobId], now_s: int) -> list[BlobId]:
+        held, orphans = self.contents[folder], []
+        for blob in blobs:
+            at = held.blobs.get(blob)
+            if at is None or at.pinned or at.leased_until_s >= now_s:
+                continue
+            del held.blobs[blob]
+            held.charge(at.device, -at.size)
+            if not any(blob in other.blobs for other in self.contents.values()):
+                orphans.append(blob)
+        return orphans
+
+    async def charged(self, folder: FolderId, device: DeviceId) -> int:
+        return self._held(folder).charges.get(device, 0)
+
+    async def close(self) -> None:
+        """Nothing is held."""
+
+    def _held(self, folder: FolderId) -> _Folder:
+        return self.contents.get(folder) or _Folder(0)
