@@ -157,6 +157,8 @@ PROGRESS_AFTER_S: Final = 2.0  # shorter work shows no progress bar
 LOG_TAIL_BYTES_MAX: Final = 2 * KIB  # of agent.log, shown when the agent did not start
 CONFIG_BYTES_MAX: Final = 64 * KIB
 RELAYS_MAX: Final = 8  # relays one agent keeps a link to
+DEMO_COMMAND_TIMEOUT_S: Final = 60.0  # one command of the demonstration, on a slow machine
+DEMO_SETTLE_TIMEOUT_S: Final = 60.0  # for two agents on loopback to agree on 64 MiB, on a slow machine
 
 # --- agent ---------------------------------------------------------------------------------------------------
 SERVE_PART_BYTES: Final = 1 * MIB  # chunks read and sealed in one thread job; two such parts are held for each request
@@ -169,6 +171,15 @@ FETCH_DAMAGED_TRIES_MAX: Final = 3  # times one source may answer a chunk with b
 SERVED_STREAMS_MAX: Final = 64  # streams of one link that are answered at once; more wait to be accepted
 FOLLOW_RETRY_S: Final = 1.0  # seconds, doubling to 60, before a member that refused is asked again
 PAIR_TRIES_MAX: Final = 5  # admissions that lose against another change of the membership chain
+DIAL_JITTER_S: Final = 0.3  # spread of the first attempt, so that two devices that find each other rarely dial at once
+DIAL_PAUSE_S: Final = 1.0  # before the second attempt, doubling
+DIAL_PAUSE_S_MAX: Final = 60.0
+DIAL_TIMEOUT_S: Final = 5.0  # a device on the LAN answers within milliseconds, one far away within a second
+DIAL_TRIES_MAX: Final = 1000  # attempts at one announcement: most of a day
+DIAL_TARGETS_MAX: Final = 1000  # announcements remembered
+FETCH_LOCAL_CHUNKS: Final = 32  # chunks looked for on this device in one thread job
+FETCH_DELTA_CHUNKS_MAX: Final = 8  # of FETCH_LOCAL_CHUNKS; with more of them missing no deltas are asked for
+FOLDER_KEYS_BYTES_MAX: Final = 1 * MIB  # the key file of a folder: 64 bytes for each epoch
 FETCH_WINDOW_CHUNKS: Final = 192  # chunks of one file asked for and not yet written: 12 MiB at the mean size
 
 # --- folder --------------------------------------------------------------------------------------------------

@@ -26,6 +26,17 @@ from meshsync.limits import (
 from meshsync.runtime import Runtime
 from meshsync.transport.base import Priority
 
+Sink = Callable[[bytes], None]
+"""Takes a chunk's checked bytes, in a thread. What it raises ends the request."""
+
+
+@dataclass(eq=False, slots=True)
+class Waiter:
+    """One request for a chunk. With a `sink` the bytes go there and the future gets b""."""
+
+    future: asyncio.Future[bytes]
+    sink: Sink | None
+
 
 @dataclass(eq=False, slots=True)
 class Need:
@@ -37,7 +48,7 @@ class Need:
     priority: Priority
     base: bytes | None = None
     path: str = ""
-    waiters: list[asyncio.Future[bytes]] = field(default_factory=list)
+    waiters: list[Waiter] = field(default_factory=list)
     lacking: set[str] = field(default_factory=set)  # sources that do not have it now
     damaged: dict[str, int] = field(default_factory=dict)  # times that a source's answer failed its check
 
@@ -113,7 +124,7 @@ class Fetcher:
             if n.path and names <= (n.lacking | n.damaged.keys())
         }
 
-    async def get(
+    def request(
         self,
         chunk: ChunkId,
         kind: BlobKind,
@@ -122,8 +133,12 @@ class Fetcher:
         *,
         base: bytes | None = None,
         path: str = "",
-    ) -> bytes:
-        """Return the checked bytes of a chunk; wait for a source as long as it takes. Cancel to give up."""
+        sink: Sink | None = None,
+    ) -> asyncio.Future[bytes]:
+        """Ask for a chunk; the future ends with its checked bytes, however long no source has it. Cancel to give up.
+
+        `base`: a chunk held here that it may be a small change of. `path`: what it is for, for messages.
+        """
         future: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
         need = self._needs.get(chunk)
         if need is None:
@@ -131,13 +146,16 @@ class Fetcher:
             self._needs[chunk] = need
             self._queues[priority].append(need)
             self._notify()
-        need.waiters.append(future)
-        try:
-            return await future
-        finally:
-            need.waiters.remove(future)
-            if not need.waiters and not future.done():
-                self._needs.pop(chunk, None)
+        waiter = Waiter(future, sink)
+        need.waiters.append(waiter)
+        future.add_done_callback(lambda _: self._leave(need, waiter))
+        return future
+
+    def _leave(self, need: Need, waiter: Waiter) -> None:
+        if waiter in need.waiters:
+            need.waiters.remove(waiter)
+        if not need.waiters and self._needs.get(need.chunk) is need:
+            del self._needs[need.chunk]
 
     async def add_source(self, source: Source) -> None:
         """Begin to ask `source`; one of the same name is replaced."""
@@ -273,28 +291,54 @@ class Fetcher:
             self._deliver(need, result)
             self._on_fetched(need, len(answer.blob))
 
-    def _open_all(self, arrived: list[Sealed]) -> list[bytes | MeshsyncError]:
-        results: list[bytes | MeshsyncError] = []
+    def _open_all(self, arrived: list[Sealed]) -> list[_Opened | MeshsyncError]:
+        results: list[_Opened | MeshsyncError] = []
         for answer in arrived:
             try:
-                results.append(self._opener(answer))
+                data = self._opener(answer)
             except (IntegrityError, PeerError) as error:
                 results.append(error)
+                continue
+            sunk = {id(waiter): _sink(waiter, data) for waiter in list(answer.need.waiters)}
+            results.append(_Opened(data, sunk))
         return results
 
     def _note_damaged(self, need: Need, source: str) -> None:
         need.damaged[source] = need.damaged.get(source, 0) + 1
         self._on_damaged(need, source)
 
-    def _deliver(self, need: Need, data: bytes) -> None:
+    def _deliver(self, need: Need, opened: _Opened) -> None:
         if self._needs.get(need.chunk) is need:
             del self._needs[need.chunk]
-        for waiter in need.waiters:
-            if not waiter.done():
-                waiter.set_result(data)
+        for waiter in list(need.waiters):
+            # One that came while the chunk was being opened has not been served by the thread.
+            outcome = opened.sunk[id(waiter)] if id(waiter) in opened.sunk else _sink(waiter, opened.data)
+            if waiter.future.done():
+                continue
+            if outcome is not None:
+                waiter.future.set_exception(outcome)
+            else:
+                waiter.future.set_result(b"" if waiter.sink else opened.data)
 
     def _fail(self, need: Need, error: MeshsyncError) -> None:
         self._needs.pop(need.chunk, None)
-        for waiter in need.waiters:
-            if not waiter.done():
-                waiter.set_exception(error)
+        for waiter in list(need.waiters):
+            if not waiter.future.done():
+                waiter.future.set_exception(error)
+
+
+@dataclass(frozen=True, slots=True)
+class _Opened:
+    """Checked bytes, and what became of each waiter's sink."""
+
+    data: bytes
+    sunk: dict[int, MeshsyncError | None]
+
+
+def _sink(waiter: Waiter, data: bytes) -> MeshsyncError | None:
+    if waiter.sink is not None:
+        try:
+            waiter.sink(data)
+        except MeshsyncError as error:
+            return error
+    return None

@@ -1,0 +1,120 @@
+"""Turns what discovery finds, and addresses known otherwise, into links.
+
+Invariant: an address that carries no tag of ours is never dialled; one address is dialled by one attempt at a time, with
+jitter and growing pauses, for as long as it is announced and no link exists there.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+from meshsync.discovery.base import Event, Found, Unavailable
+from meshsync.discovery.tags import match_tags
+from meshsync.errors import AccessError, MeshsyncError
+from meshsync.limits import (
+    DIAL_JITTER_S,
+    DIAL_PAUSE_S,
+    DIAL_PAUSE_S_MAX,
+    DIAL_TARGETS_MAX,
+    DIAL_TIMEOUT_S,
+    DIAL_TRIES_MAX,
+)
+from meshsync.runtime import Runtime
+from meshsync.transport.base import Endpoint, Link
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(slots=True)
+class Target:
+    """Somewhere to dial: all `addresses` are of one device, which holds `key`."""
+
+    addresses: tuple[str, ...]
+    key: bytes
+    task: asyncio.Task[None]
+
+
+class Dialer:
+    """Belongs to one loop."""
+
+    def __init__(
+        self,
+        runtime: Runtime,
+        endpoint: Endpoint,
+        keys: Callable[[], Mapping[bytes, bytes]],
+        linked: Callable[[str], bool],
+        take: Callable[[Link], None],
+    ) -> None:
+        """`keys()` are the discovery keys by themselves; `linked(address)` tells whether a link to there lives."""
+        self._runtime = runtime
+        self._endpoint = endpoint
+        self._keys = keys
+        self._linked = linked
+        self._take = take
+        self._targets: dict[tuple[str, ...], Target] = {}
+        self._found: dict[tuple[str, ...], Found] = {}
+        self.unavailable: str = ""
+
+    def report(self, event: Event) -> None:
+        """Take one finding of a discovery."""
+        if isinstance(event, Unavailable):
+            self.unavailable = event.why
+        elif isinstance(event, Found):
+            if len(self._found) >= DIAL_TARGETS_MAX and event.addresses not in self._found:
+                self._found.pop(next(iter(self._found)))
+            self._found[event.addresses] = event
+            self._consider(event)
+
+    def refresh(self) -> None:
+        """Look again at what was found: our keys changed, or a link ended."""
+        for found in list(self._found.values()):
+            self._consider(found)
+
+    def add(self, addresses: tuple[str, ...], key: bytes) -> None:
+        """Dial `addresses`, told by a ticket or by the user, of a device that holds `key`."""
+        self._start(addresses, key)
+
+    def _consider(self, found: Found) -> None:
+        matched = match_tags(self._keys(), found)
+        if matched:
+            self._start(found.addresses, matched[0])
+
+    def _start(self, addresses: tuple[str, ...], key: bytes) -> None:
+        target = self._targets.get(addresses)
+        if target is not None and not target.task.done() and target.key == key:
+            return
+        if target is not None:
+            target.task.cancel()
+        if any(self._linked(address) for address in addresses):
+            return
+        task = self._runtime.spawn(self._dial(addresses, key), f"dial {addresses[0]}")
+        self._targets[addresses] = Target(addresses, key, task)
+
+    async def _dial(self, addresses: tuple[str, ...], key: bytes) -> None:
+        pause = DIAL_PAUSE_S
+        await self._runtime.sleep(DIAL_JITTER_S * self._runtime.random())
+        for _ in range(DIAL_TRIES_MAX):
+            for address in addresses:
+                if any(self._linked(other) for other in addresses):
+                    return
+                try:
+                    link = await self._endpoint.dial(address, expect=None, discovery_key=key, timeout_s=DIAL_TIMEOUT_S)
+                except AccessError as error:
+                    log.info("%s: %s", address, error)
+                except MeshsyncError as error:
+                    log.debug("%s: %s", address, error)
+                else:
+                    self._take(link)
+                    return
+            await self._runtime.sleep(pause * (0.5 + self._runtime.random()))
+            pause = min(pause * 2, DIAL_PAUSE_S_MAX)
+
+    async def close(self) -> None:
+        """Stop every attempt."""
+        tasks = [target.task for target in self._targets.values()]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)

@@ -1,0 +1,188 @@
+"""One link to another device: serves the streams it opens, follows its log for every folder that both share.
+
+Invariant: a stream is served only for a folder whose membership chain names the peer; a broken stream costs itself, a
+broken rule costs the link.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable, Iterable
+from typing import Protocol
+
+from meshsync.agent.chunk_server import ChunkServer
+from meshsync.agent.conversation import Conversation
+from meshsync.agent.fetcher import Fetcher
+from meshsync.agent.log_exchange import LogPuller, LogReplica, LogServer
+from meshsync.agent.peer_source import PeerSource
+from meshsync.crypto.folder_keys import FolderKeys
+from meshsync.errors import AccessError, MalformedMessage, MeshsyncError, PeerError, TransientError
+from meshsync.ids import DeviceId, FolderId, short
+from meshsync.limits import FOLLOW_RETRY_S, SERVED_STREAMS_MAX
+from meshsync.runtime import Runtime
+from meshsync.transport.base import Link, Priority
+from meshsync.wire.peer_messages import FollowLog, FollowRefused, Heads, Message, OpenChunks, PairRequest
+
+log = logging.getLogger(__name__)
+
+
+class SharedFolder(Protocol):
+    """What a link needs of a folder."""
+
+    @property
+    def replica(self) -> LogReplica:
+        """The folder's log here."""
+
+    @property
+    def fetcher(self) -> Fetcher:
+        """Asks sources for chunks."""
+
+    @property
+    def chunk_server(self) -> ChunkServer:
+        """Answers requests for chunks."""
+
+    @property
+    def paused(self) -> bool:
+        """Whether nothing is exchanged about the folder."""
+
+    def keys(self) -> FolderKeys:
+        """Return the folder's keys."""
+
+    def knows(self, device: DeviceId) -> bool:
+        """Whether `device` is a member."""
+
+    def peer_heads(self, device: DeviceId, heads: Heads) -> None:
+        """Hear what a member holds."""
+
+
+PairHandler = Callable[[Conversation, PairRequest, DeviceId], Awaitable[None]]
+
+
+class MemberLink:
+    """Runs until the link ends. `folder(id)` finds a folder of this device; `pair` serves pairing streams."""
+
+    def __init__(
+        self,
+        runtime: Runtime,
+        link: Link,
+        *,
+        folders: Callable[[], Iterable[SharedFolder]],
+        pair: PairHandler,
+    ) -> None:
+        self.link = link
+        self._runtime = runtime
+        self._folders = folders
+        self._pair = pair
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._following: dict[FolderId, asyncio.Task[None]] = {}
+        self._serving = asyncio.Semaphore(SERVED_STREAMS_MAX)
+
+    async def run(self) -> None:
+        """Serve and follow; return when the link has ended, with everything it started."""
+        self.refresh()
+        try:
+            while True:
+                await self._serving.acquire()
+                try:
+                    stream = await self.link.accept_stream()
+                except BaseException:
+                    self._serving.release()
+                    raise
+                self._spawn(self._serve(Conversation(stream)), "serve stream")
+        except (TransientError, PeerError) as error:
+            log.info("link to %s ended: %s", short(self.link.peer), error)
+        finally:
+            await self._stop()
+
+    def refresh(self) -> None:
+        """Begin to follow folders that became shared with the peer; stop those that are no more, or paused."""
+        shared = {f.replica.folder: f for f in self._folders() if f.knows(self.link.peer) and not f.paused}
+        for folder, task in list(self._following.items()):
+            if folder not in shared:
+                task.cancel()
+                del self._following[folder]
+        for folder, service in shared.items():
+            task_before = self._following.get(folder)
+            if task_before is None or task_before.done():
+                self._following[folder] = self._spawn(self._follow(service), "follow log")
+
+    def _spawn(self, work: Awaitable[None], name: str) -> asyncio.Task[None]:
+        async def run() -> None:
+            await work
+
+        task = self._runtime.spawn(run(), f"{name} {short(self.link.peer)}")
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        return task
+
+    async def _stop(self) -> None:
+        tasks = list(self._tasks)
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        self.link.close("done")
+
+    async def _serve(self, conversation: Conversation) -> None:
+        try:
+            message = await conversation.receive()
+            if message is not None:
+                await self._dispatch(conversation, message)
+        except TransientError:
+            conversation.reset()
+        except MeshsyncError as error:
+            log.warning("device %s broke the protocol: %s", short(self.link.peer), error)
+            self.link.close(error.what[:100])
+        finally:
+            self._serving.release()
+
+    async def _dispatch(self, conversation: Conversation, message: Message) -> None:
+        if isinstance(message, PairRequest):
+            await self._pair(conversation, message, self.link.peer)
+            await conversation.finish()
+            return
+        if not isinstance(message, FollowLog | OpenChunks):
+            raise MalformedMessage(f"{type(message).__name__} opens no stream")
+        service = next((f for f in self._folders() if f.replica.folder == message.folder), None)
+        if service is None or service.paused or not service.knows(self.link.peer):
+            await conversation.send(FollowRefused("not shared with this device"))
+            await conversation.finish()
+        elif isinstance(message, FollowLog):
+            await LogServer(self._runtime, service.replica).serve(conversation)
+        else:
+            await service.chunk_server.serve(conversation)
+
+    async def _follow(self, service: SharedFolder) -> None:
+        name = f"device {short(self.link.peer)}"
+        source = PeerSource(name, self.link, service.replica.folder, service.keys())
+        delay = FOLLOW_RETRY_S
+        first = True
+
+        def heard(heads: Heads) -> None:
+            nonlocal first
+            service.peer_heads(self.link.peer, heads)
+            if first:
+                first = False
+                self._spawn(service.fetcher.add_source(source), "add source")
+            else:
+                service.fetcher.news(name)
+
+        try:
+            while True:
+                conversation = Conversation(await self.link.open_stream(Priority.INTERACTIVE))
+                try:
+                    await LogPuller(service.replica, heard).follow(conversation)
+                except AccessError as error:
+                    log.info("%s", error)
+                finally:
+                    conversation.reset()
+                # The peer may not know yet that both are members: it learns it from the relay or another device.
+                await self._runtime.sleep(delay * (0.5 + self._runtime.random()))
+                delay = min(delay * 2, 60.0)
+        except TransientError as error:
+            log.info("stopped following %s: %s", short(self.link.peer), error)
+        except MeshsyncError as error:
+            log.warning("device %s broke the protocol: %s", short(self.link.peer), error)
+            self.link.close(error.what[:100])
+        finally:
+            await service.fetcher.remove_source(name)
