@@ -104,7 +104,7 @@ class Swapper:
         except OSError as error:
             if error.errno not in faults.CANNOT:
                 return faults.blocked(error), swap
-            return self._put_without_exchange(swap, staged, at, expected), swap
+            return self._put_without_exchange(swap, staged, at, expected, keep), swap
         return self._look(swap, staged, at, expected, keep), swap
 
     def _put_new(self, staged_name: bytes, staged: Stat, at: Entry) -> tuple[Outcome, bytes]:
@@ -151,15 +151,15 @@ class Swapper:
         self._syscalls.fsync(at.fd)
         return b""
 
-    def _put_without_exchange(self, swap: bytes, staged: Stat, at: Entry, expected: Stat) -> Outcome:
+    def _put_without_exchange(self, swap: bytes, staged: Stat, at: Entry, expected: Stat, keep: Keep | None) -> Outcome:
         """Replace by plain rename, right after a last look. An edit that lands between the two is lost: `disk.md` 5.
 
         Between types, where rename cannot replace, the old object is taken out first and the path is empty meanwhile.
         """
         found = status_or_none(self._syscalls, *at)
-        if not is_expected(found, expected):
+        if found is None or not is_expected(found, expected):
             return Changed(found.stat if found else None)
-        assert found is not None
+        self._keep(at, found, keep)
         new = self._syscalls.status(self._staging.fd, swap)
         if not modes.S_ISDIR(found.mode) and not modes.S_ISDIR(new.mode):
             self._syscalls.rename(self._staging.fd, swap, *at)
@@ -191,13 +191,16 @@ class Swapper:
         return Done(None)
 
     def _remove(self, swap: bytes, out: Status, keep: Keep | None) -> None:
-        if keep is not None and modes.S_ISREG(out.mode):
-            out_fd = self._syscalls.open_file(self._staging.fd, swap)
-            try:
-                keep(out_fd)
-            finally:
-                self._syscalls.close(out_fd)
+        self._keep(Entry(self._staging.fd, swap), out, keep)
         self._staging.remove(swap)
+
+    def _keep(self, at: Entry, found: Status, keep: Keep | None) -> None:
+        if keep is not None and modes.S_ISREG(found.mode):
+            fd = self._syscalls.open_file(*at)
+            try:
+                keep(fd)
+            finally:
+                self._syscalls.close(fd)
 
     def _done(self, staged: Stat, at: Entry) -> Done:
         """Return the stat to record: if the user was faster, the staged one, which the next scan will see differs."""

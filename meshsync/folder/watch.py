@@ -119,7 +119,7 @@ class Watcher:
             if path is None or len(self._paths) >= FOLDER_DIRTY_PATHS_MAX:
                 self._rescan = True
                 self._paths.clear()
-            elif not self._rescan:
+            elif not self._rescan and not any(path[:depth] in self._paths for depth in range(1, len(path))):
                 self._paths.add(path)
             if self._armed:
                 return
@@ -169,6 +169,8 @@ class _Emitter(InotifyEmitter):
         self._changed = changed
 
     def queue_event(self, event: FileSystemEvent) -> None:
-        if isinstance(event, tuple(EVENTS)):
-            for path in filter(None, (event.src_path, event.dest_path)):
-                self._changed(os.fsencode(path))
+        # A synthetic event repeats for one entry what was told for the directory above it.
+        if isinstance(event, tuple(EVENTS)) and not event.is_synthetic:
+            self._changed(os.fsencode(event.src_path))
+            if event.dest_path:
+                self._changed(os.fsencode(event.dest_path))
