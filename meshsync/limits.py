@@ -225,5 +225,4 @@ RELAY_APPEND_TRIES_MAX: Final = 16  # decisions on one append while other proces
 RELAY_LEASE_S: Final = 24 * 3600  # an upload may pause for a night before its blobs are collected
 RELAY_REQUEST_TIMEOUT_S: Final = 120.0  # a stream that is in the middle of a message or upload for longer is dropped
 RELAY_FOLDER_BYTES_MAX: Final = 1 << 40  # quota of a folder unless told otherwise: 1 TiB
-RELAY_OWED_PAGE_ITEMS: Final = 100  # owed receipts worked off at a time
 RELAY_STOP_TIMEOUT_S: Final = 5.0  # for requests under way when the relay stops

@@ -11,7 +11,7 @@ import json
 import os
 import select
 import socket
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterator, Mapping
 from typing import Any, cast
 from urllib.parse import quote_from_bytes
 
@@ -95,9 +95,9 @@ class Client:
         finally:
             response.close()
 
-    def events(self, every_s: float) -> Iterator[bytes]:
+    def events(self, every_s: float) -> Generator[bytes, None, None]:
         """Yield at each piece of the event stream, and after `every_s` seconds of silence. Ends with the agent."""
-        response = Client(self._home, every_s)._request("GET", "/events", {}, None)
+        response = self._request("GET", "/events", {}, None)
         descriptor = response.fileno()
         try:
             while True:

@@ -6,19 +6,14 @@ names never look alike because of characters that cannot be seen.
 
 from __future__ import annotations
 
-import unicodedata
-
-# Controls, formats (bidi among them), surrogates, private use, unassigned, line and paragraph separators.
-_UNSAFE_CATEGORIES = frozenset({"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"})
-_JOINERS = frozenset({"\u200c", "\u200d"})  # invisible but needed to write Persian, Hindi and emoji
-
 
 def printable(text: str) -> str:
-    r"""Return `text` with every unsafe character as `\xNN`, `\uNNNN` or `\UNNNNNNNN`, and `\` as `\\`.
+    r"""Return `text` with every unprintable character as `\xNN`, `\uNNNN` or `\UNNNNNNNN`, and `\` as `\\`.
 
-    A surrogate escape (PEP 383) becomes the `\xNN` of the byte it stands for. Never raises.
+    Unprintable are controls, formats (bidi among them), separators except the space, private use, unassigned
+    characters and surrogates; a surrogate escape (PEP 383) becomes the `\xNN` of the byte it stands for.
     """
-    if text.isascii() and text.isprintable() and "\\" not in text:
+    if text.isprintable() and "\\" not in text:
         return text
     return "".join(map(_escape, text))
 
@@ -27,7 +22,7 @@ def _escape(character: str) -> str:
     code = ord(character)
     if character == "\\":
         return "\\\\"
-    if character in _JOINERS or unicodedata.category(character) not in _UNSAFE_CATEGORIES:
+    if character.isprintable():
         return character
     if 0xDC80 <= code <= 0xDCFF:
         return f"\\x{code - 0xDC00:02x}"

@@ -37,9 +37,12 @@ def ensure_running(home: Home) -> None:
         start(home, stored.load(home.config))
 
 
+AGENT = ("-m", "meshsync.agent")
+
+
 def command(home: Home, config: Config) -> list[str]:
     """Return the command line of the agent's process."""
-    return [sys.executable, "-m", "meshsync.agent", "--home", str(home.path), *config.arguments()]
+    return [sys.executable, *AGENT, "--home", str(home.path), *config.arguments()]
 
 
 def start(home: Home, config: Config) -> dict[str, Any]:
@@ -59,8 +62,8 @@ def start(home: Home, config: Config) -> dict[str, Any]:
     assert process.stdout is not None
     try:
         with process.stdout as pipe:
-            line = _read_line(pipe)
-        return _ready(line, process, home)
+            line = _read_line(pipe, home)
+        return _ready(line, home)
     except MeshsyncError:
         process.kill()
         process.wait()
@@ -84,26 +87,26 @@ def stop(home: Home) -> None:
         raise PeerTimeout(f"the agent (process {pid}) is still at work", next_step=f"tail {home.log}")
 
 
-def _read_line(pipe: IO[bytes]) -> bytes:
-    """Return the first line, or what came before the end or the deadline."""
+def _read_line(pipe: IO[bytes], home: Home) -> bytes:
+    """Return the first line, or what came before the end. Raises PeerTimeout at the deadline."""
     runtime_now = SystemRuntime(threads=1).monotonic
     deadline = runtime_now() + UP_TIMEOUT_S
     line = b""
     while not line.endswith(b"\n") and len(line) < READY_LINE_BYTES_MAX:
         ready, _, _ = select.select([pipe], [], [], max(0.0, deadline - runtime_now()))
-        piece = os.read(pipe.fileno(), READY_LINE_BYTES_MAX - len(line)) if ready else b""
+        if not ready:
+            raise PeerTimeout(f"the agent was not ready in {UP_TIMEOUT_S:g} s", next_step=f"tail {home.log}")
+        piece = os.read(pipe.fileno(), READY_LINE_BYTES_MAX - len(line))
         if not piece:
             break
         line += piece
     return line
 
 
-def _ready(line: bytes, process: subprocess.Popen[bytes], home: Home) -> dict[str, Any]:
+def _ready(line: bytes, home: Home) -> dict[str, Any]:
     try:
         answer = json.loads(line)
     except ValueError as error:
-        if line == b"" and process.poll() is None:
-            raise PeerTimeout(f"the agent was not ready in {UP_TIMEOUT_S:g} s", next_step=f"tail {home.log}") from None
         raise ConfigError(f"the agent did not start: {_last_words(home)}", next_step=f"tail {home.log}") from error
     if not isinstance(answer, dict) or answer.get("ready") is not True:
         raise ConfigError("the agent's ready line is not understood", next_step=f"tail {home.log}")

@@ -49,6 +49,7 @@ class AgentTwin:
         self.calls: list[tuple[str, object]] = []
         self.held = asyncio.Event()
         self.stopped = asyncio.Event()
+        self.ended = threading.Event()
 
     async def status(self) -> api.Status:
         return api.Status(
@@ -146,6 +147,7 @@ class AgentTwin:
 
     async def stop(self) -> None:
         self.stopped.set()
+        self.ended.set()
 
 
 def keeps_the_protocol(twin: AgentTwin) -> Operations:

@@ -1,0 +1,246 @@
+"""What people type and see (cli.md), against a daemon in memory behind the real local API."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+
+from meshsync.agent import api_schema as api
+from meshsync.cli.main import COMMANDS, run
+from tests.support.agent_twin import FOLDER, TICKET, TIME, AgentTwin, serving
+
+
+@pytest.fixture
+def twin(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[AgentTwin]:
+    monkeypatch.setenv("MESHSYNC_HOME", str(tmp_path / "home"))
+    monkeypatch.setenv("HOME", "/home/ann")
+    monkeypatch.setenv("TZ", "UTC")
+    with serving(tmp_path / "home") as agent:
+        yield agent
+
+
+class Shell:
+    """Runs command lines and remembers what they printed."""
+
+    def __init__(self, capsys: pytest.CaptureFixture[str]) -> None:
+        self._capsys = capsys
+        self.err = ""
+
+    def __call__(self, *words: str, code: int = 0) -> str:
+        found = run(words)
+        out, self.err = self._capsys.readouterr()
+        assert found == code, (found, out, self.err)
+        return out
+
+    def json(self, *words: str, code: int = 0) -> dict[str, Any]:
+        return json.loads(self(*words, "--json", code=code))  # type: ignore[no-any-return]
+
+
+@pytest.fixture
+def shell(capsys: pytest.CaptureFixture[str]) -> Shell:
+    return Shell(capsys)
+
+
+def test_status_reads_as_in_the_manual(twin: AgentTwin, shell: Shell) -> None:
+    twin.folder = msgspec.structs.replace(
+        FOLDER,
+        state="syncing",
+        not_durable=3,
+        done_bytes=64,
+        total_bytes=100,
+        rate_bytes_s=18.2e6,
+        eta_s=24.0,
+        conflicts=1,
+    )
+    assert shell("status").splitlines() == [
+        "laptop   agent 0.1.0   up 3 h",
+        "FOLDER  FILES  SIZE     STATE                              DURABLE     VERSIONS",
+        "Docs    312    1.2 GiB  syncing 64 %, 18.2 MB/s, ETA 0:24  309 of 312  41",
+        "DEVICE  PATH           RTT     DOWN  UP  SEEN",
+        "desk    lan 192.0.2.7  0.4 ms  0     0   now",
+        "phone   offline        -       -     -   never",
+        "relay   relay.example  31 ms   -     -   now",
+        "Conflicts: 1 (meshsync conflicts)",
+        "Health: ok",
+    ]
+
+
+def test_json_is_the_agents_answer_and_nothing_else(twin: AgentTwin, shell: Shell) -> None:
+    status = shell.json("status")
+    assert (status["schema"], status["idle"], status["folders"][0]["state"]) == (1, True, "in sync")
+    for words in (["devices"], ["stats"], ["log"], ["versions"], ["why", "/x"], ["members", "Docs"], ["wait"]):
+        assert shell.json(*words)["schema"] == 1
+
+
+def test_share_prints_the_command_for_the_other_device(twin: AgentTwin, shell: Shell, tmp_path: Path) -> None:
+    out = shell("share", str(tmp_path), "--ro", "--expires", "7d", "--with", "desk")
+    command = "meshsync join 7-crossover-clockwork-sunset"
+    assert out == f"On the other device run:   {command}        valid 168 h, once\n"
+    request = api.ShareRequest(path=str(tmp_path), role="reader", expires_s=7 * 86_400.0, name="desk")
+    assert twin.calls == [("share", request)]
+
+
+def test_share_json_has_the_fields_that_scripts_rely_on(twin: AgentTwin, shell: Shell, tmp_path: Path) -> None:
+    assert shell.json("share", str(tmp_path)).keys() == {"schema", "folder", "code", "ticket", "expires"}
+
+
+@pytest.mark.parametrize("span", ["", "7", "0d", "-1d", "1y", "91d", "1e3s", "9999999999d"])
+def test_a_wrong_span_is_a_usage_error(twin: AgentTwin, shell: Shell, tmp_path: Path, span: str) -> None:
+    shell("share", str(tmp_path), "--expires", span, code=2)
+    assert "not a span like" in shell.err and twin.calls == []
+
+
+def test_join_says_whom_and_what_it_joined(twin: AgentTwin, shell: Shell) -> None:
+    out = shell("join", TICKET)
+    assert out == "Paired with 'laptop' on the LAN. Docs: 312 files, 1.2 GiB -> ~/Docs\n"
+
+
+def test_join_without_waiting_returns_the_job(twin: AgentTwin, shell: Shell) -> None:
+    assert shell.json("join", TICKET, "--no-wait")["state"] == "running"
+
+
+def test_an_error_says_what_where_and_the_next_command(twin: AgentTwin, shell: Shell) -> None:
+    shell("members", "Nope", code=3)
+    assert shell.err.splitlines() == [
+        "Error: there is no such folder",
+        "  about: folder Nope",
+        "  next:  meshsync status",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("words", "code"),
+    [
+        (["members", "Nope"], 3),
+        (["join", "stale"], 1),
+        (["wait", "--timeout", "0"], 8),
+        (["restore", "/d/x@9"], 7),
+        (["wait", "--timeout", "soon"], 2),
+        (["nonsense"], 2),
+        (["log", "--home", "/nonexistent"], 4),
+    ],
+)
+def test_exit_codes(twin: AgentTwin, shell: Shell, words: list[str], code: int) -> None:
+    shell(*words, code=code)
+    assert shell.err
+
+
+def test_an_error_for_scripts_is_json(twin: AgentTwin, shell: Shell) -> None:
+    shell("members", "Nope", "--json", code=3)
+    error = json.loads(shell.err)
+    assert (error["code"], error["exit_code"], error["folder"]) == ("NotFound", 3, "Nope")
+
+
+def test_conflicts_exit_with_6_only_if_there_are_any(twin: AgentTwin, shell: Shell) -> None:
+    assert shell("conflicts") == "No conflicts.\n"
+    copy = api.ConflictCopy(path="plan (desk).txt", device="desk", time=TIME, size=4)
+    twin.conflict_list = [api.Conflict(path="plan.txt", copies=[copy])]
+    assert "plan (desk).txt" in shell("conflicts", code=6)
+    assert shell.json("conflicts", code=6)["conflicts"][0]["copies"][0].keys() == {"path", "device", "time", "size"}
+
+
+def test_log_lists_versions_newest_first(twin: AgentTwin, shell: Shell) -> None:
+    lines = shell("log", "/d/plan.txt").splitlines()
+    assert lines[0].split() == ["N", "TIME", "DEVICE", "SIZE", "CHANGE", "KEPT", "PATH"]
+    assert [line.split()[0] for line in lines[1:]] == ["2", "1"]
+    assert {"n", "id", "path", "time", "device", "size", "change"} <= shell.json("log")["versions"][0].keys()
+
+
+@pytest.mark.parametrize(
+    ("words", "asked"),
+    [
+        (["/d/plan.txt@1"], ("/d/plan.txt", "1")),
+        (["/d/plan.txt"], ("/d/plan.txt", "")),
+        (["/d/a@b.txt"], ("/d/a@b.txt", "")),
+        (["/d/a@2", "--version", "1"], ("/d/a@2", "1")),
+    ],
+)
+def test_a_version_follows_the_path_after_an_at_sign(
+    twin: AgentTwin, shell: Shell, words: list[str], asked: tuple[str, str]
+) -> None:
+    shell("cat", *words)
+    assert twin.calls == [("cat", asked)]
+
+
+def test_a_file_whose_name_ends_like_a_version_is_that_file(twin: AgentTwin, shell: Shell, tmp_path: Path) -> None:
+    (tmp_path / "a@2").touch()
+    shell("cat", str(tmp_path / "a@2"))
+    assert twin.calls == [("cat", (str(tmp_path / "a@2"), ""))]
+
+
+def test_cat_prints_the_bytes(twin: AgentTwin, shell: Shell) -> None:
+    assert shell("cat", "/d/plan.txt@1") == "first"
+
+
+def test_restore_in_place_and_elsewhere(twin: AgentTwin, shell: Shell, tmp_path: Path) -> None:
+    assert shell("restore", "/d/plan.txt@1") == "Restored /d/plan.txt (5 B).\n"
+    assert shell.json("restore", "/d/plan.txt@1", "--to", str(tmp_path))["restored_to"] == str(tmp_path)
+
+
+def test_a_dry_run_restores_nothing(twin: AgentTwin, shell: Shell) -> None:
+    assert [version["n"] for version in shell.json("restore", "/d/plan.txt@1", "--dry-run")["versions"]] == [1]
+    assert [name for name, _ in twin.calls] == ["log"]
+
+
+def test_pause_resume_rescan_name_the_folder(twin: AgentTwin, shell: Shell, tmp_path: Path) -> None:
+    shell("pause", "Docs")
+    shell("resume")
+    shell("rescan", str(tmp_path))
+    assert twin.calls == [("pause", "Docs"), ("resume", ""), ("rescan", str(tmp_path))]
+
+
+def test_leave_asks_unless_told_not_to(twin: AgentTwin, shell: Shell, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("click.termui.visible_prompt_func", lambda _: "n")
+    shell("leave", "Docs", code=130)
+    assert twin.calls == []
+    shell("leave", "Docs", "--yes")
+    assert twin.calls == [("leave", "Docs")]
+
+
+def test_doctor_names_what_failed_and_what_to_do(shell: Shell, tmp_path: Path) -> None:
+    out = shell("doctor", "--home", str(tmp_path / "none"), code=4)
+    assert re.search(r"FAILED  agent runs: no agent is running here\n +next: meshsync up", out)
+
+
+def test_hostile_names_cannot_drive_the_terminal(twin: AgentTwin, shell: Shell) -> None:
+    hostile = "\x1b]0;owned\x07\x1b[2J\u202egnp.exe\n\udcff"
+    twin.name = hostile
+    twin.folder = msgspec.structs.replace(FOLDER, name=hostile + "[bold]:smile:")
+    copy = api.ConflictCopy(path=hostile, device=hostile, time=hostile, size=4)
+    twin.conflict_list = [api.Conflict(path=hostile, copies=[copy])]
+    out = shell("status") + shell("conflicts", code=6)
+    shell("members", hostile, code=3)
+    for text in (out, shell.err):
+        assert all(line.isprintable() for line in text.splitlines())
+        assert r"\x1b]0;owned\x07\x1b[2J\u202egnp.exe\x0a\xff" in text
+    assert "[bold]:smile:" in out
+
+
+def test_a_name_that_is_not_utf8_reaches_the_agent_byte_for_byte(twin: AgentTwin, shell: Shell) -> None:
+    shell("cat", "/d/\udcff\udc80&#?")
+    shell("log", "/d/\udcff")
+    shell("restore", "/d/\udcff")
+    assert twin.calls[0] == ("cat", ("/d/\udcff\udc80&#?", ""))
+    assert twin.calls[1] == ("log", ("", "/d/\udcff"))
+    assert twin.calls[2] == ("restore", api.RestoreRequest(path="/d/\udcff"))
+
+
+def test_down_without_an_agent_is_done_already(shell: Shell, tmp_path: Path) -> None:
+    assert shell("down", "--home", str(tmp_path / "none")) == "No agent was running.\n"
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_every_command_has_help_with_an_example(shell: Shell, name: str) -> None:
+    out = shell(name, "--help")
+    assert ("Example: meshsync " + name in " ".join(out.split()) and "--home" in out) or name in ("completion", "demo")
+
+
+@pytest.mark.parametrize("kind", ["bash", "zsh", "fish"])
+def test_completion_prints_a_script(shell: Shell, kind: str) -> None:
+    assert "_MESHSYNC_COMPLETE" in shell("completion", kind)
