@@ -1,0 +1,323 @@
+"""The folder tree as a pure function of the set of delivered entries, kept up to date entry by entry.
+
+Invariant: after `apply`, the view is what `tests/model/view_model.py` computes from the same entries, whatever their
+order of arrival. Rules: `semantics.md` 1.3, 2 and 3; spec: docs/spec/view.md.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from meshsync.content.record import Attr, Drop, Keep, Op, Place, Put
+from meshsync.errors import MalformedMessage
+from meshsync.ids import ID_SIZE_BYTES, ROOT, ChainId, Dot, NodeId, dot, dot_parts, short
+from meshsync.sync.delivered import DeliveredEntry, named_dots
+from meshsync.sync.listing import Listing, Path, Shown
+from meshsync.sync.names import copy_id, path_id
+from meshsync.sync.node import DIRECTORY, Claim, Face, Kept, Node, Placement, Version
+from meshsync.sync.placement import MoveLog
+from meshsync.sync.stamp import FIRST, Stamp
+from meshsync.sync.tables import Tables
+
+
+class View:
+    """What is shown where. One writer; lookups between two calls of `apply` agree with each other."""
+
+    def __init__(self) -> None:
+        self.vector: dict[ChainId, int] = {}
+        self.versions: dict[Dot, Version] = {}
+        self.nodes: dict[NodeId, Node] = {}
+        self._copies: dict[NodeId, NodeId] = {}
+        self._orphans: dict[NodeId, set[NodeId]] = {}  # unknown parent → nodes that name it
+        self._listing = Listing(self.nodes, self._copies, self.versions)
+        self._tables = Tables(self.nodes, self._copies, self, self._listing)
+        self._log = MoveLog(self.nodes.__getitem__, self._resolve)
+        self._dirty: set[NodeId] = set()  # nodes whose own state changed in this apply
+        root = self._node(ROOT)
+        root.directory = True
+
+    # --- lookups ---------------------------------------------------------------------------------------------
+
+    def face(self, node: NodeId) -> Face | None:
+        """Return how `node` is placed and what it holds, None if it is not shown."""
+        return self._listing.face(node)
+
+    def shown(self, node: NodeId) -> Shown | None:
+        """Return what shows `node` in its directory, under its shown name; None if it is not shown."""
+        return self._listing.shown(node)
+
+    def shown_children(self, directory: NodeId) -> dict[bytes, Shown]:
+        """Return shown name → what it shows, for the directory that `directory` is shown as; {} if it is not."""
+        return self._listing.children(directory)
+
+    def merged(self, directory: NodeId) -> tuple[NodeId, ...]:
+        """Return all directory nodes that are shown as one with `directory`, it included; () if it is not shown."""
+        return self._listing.merged(directory)
+
+    def resolve(self, path: Path) -> Shown | None:
+        """Return what is shown at `path`, a non-empty tuple of names, or None."""
+        return self._listing.resolve(path)
+
+    def path_of(self, node: NodeId) -> Path | None:
+        """Return the path at which `node` is shown, None if it is not."""
+        return self._listing.path_of(node)
+
+    def walk(self) -> Iterator[tuple[Path, Shown]]:
+        """Yield (path, what is shown) for the whole tree, each directory before its children."""
+        return self._listing.walk()
+
+    def version(self, name: Dot) -> Version | None:
+        """Return a version that the view remembers, live or not, None for one that is gone or never was."""
+        return self.versions.get(name)
+
+    def live_versions(self, node: NodeId) -> tuple[Version, ...]:
+        """Return the live versions that belong to `node`, latest stamp first."""
+        record = self.nodes.get(node)
+        return () if record is None else tuple(sorted(record.live, key=lambda v: v.stamp, reverse=True))
+
+    def covers(self, name: Dot) -> bool:
+        """Tell whether the entry that holds the operation `name` has entered the view (`name` may be gone since)."""
+        chain, seq, _ = dot_parts(name)
+        return seq <= self.vector.get(chain, 0)
+
+    def missing(self, entry: DeliveredEntry) -> set[tuple[ChainId, int]]:
+        """Return (chain, seq) of entries that `entry` names and that are not in the view; empty if it may enter."""
+        absent: set[tuple[ChainId, int]] = set()
+        if entry.seq > 1 and self.vector.get(entry.chain, 0) < entry.seq - 1:
+            absent.add((entry.chain, entry.seq - 1))
+        for name in named_dots(entry.ops):
+            chain, seq, _ = dot_parts(name)
+            if seq > self.vector.get(chain, 0) and (chain, seq) != (entry.chain, entry.seq):
+                absent.add((chain, seq))
+        return absent
+
+    # --- entries ---------------------------------------------------------------------------------------------
+
+    def apply(self, entry: DeliveredEntry) -> set[NodeId]:
+        """Take one entry; return all nodes whose state, content, place or shown name may have changed.
+
+        An entry that is in the view already changes nothing. Of a directory that moved, only the directory itself is
+        returned. Raises MalformedMessage, with the view unchanged, if something that the entry names is `missing`.
+        """
+        if entry.seq <= self.vector.get(entry.chain, 0):
+            return set()
+        if absent := self.missing(entry):
+            chain, seq = min(absent)
+            raise MalformedMessage(f"entry {short(entry.chain)}:{entry.seq} came before {short(chain)}:{seq}")
+        self.vector[entry.chain] = entry.seq
+        for index, op in enumerate(entry.ops):
+            self._apply(Stamp(entry.time, entry.device, dot(entry.chain, entry.seq, index)), op)
+        changed = self._tables.settle() | self._dirty
+        self._dirty = set()
+        return changed
+
+    def _apply(self, stamp: Stamp, op: Op) -> None:
+        if isinstance(op, Put):
+            self._put(stamp, op)
+        elif isinstance(op, Place):
+            self._place(stamp, op)
+        elif isinstance(op, Drop):
+            self._drop(op)
+        else:
+            self._attr(stamp, op)
+        if not isinstance(op, Attr):
+            for keep in op.keeps:
+                self._keep(stamp, keep)
+
+    def _put(self, stamp: Stamp, op: Put) -> None:
+        node = self._node(NodeId(stamp.dot) if op.node is None else op.node)
+        path = () if self._is_known(op.parent) else op.path
+        version = Version(stamp, node.id, op.content, op.executable, op.mtime_ns, op.replaces, op.parent, op.name, path)
+        self.versions[stamp.dot] = version
+        node.puts += (version,)
+        node.live += (version,)
+        if op.node is None:
+            node.origin = Placement(stamp, op.parent, op.name, path, frozenset())
+            node.origin_executable = op.executable
+        if op.content == DIRECTORY:
+            self._put_directory(node, stamp, op)
+        self._touch(node.id)
+        for name in op.replaces:
+            replaced = self.versions.get(name)
+            if replaced is not None:
+                replaced.replaced = True
+                self._update_live(replaced)
+                self._own(replaced, node.id)
+
+    def _place(self, stamp: Stamp, op: Place) -> None:
+        node = self._node(op.node)
+        path = () if self._is_known(op.parent) else op.path
+        carried = [version for name in op.carries if (version := self.versions.get(name)) is not None]
+        placement = Placement(stamp, op.parent, op.name, path, frozenset(version.dot for version in carried))
+        node.moves += (placement,)
+        if node.placed is None or stamp > node.placed.stamp:
+            node.placed, node.kept = placement, None
+        if node.directory:
+            self._touch_all(self._log.insert(node, placement))
+        self._touch(node.id)
+        for version in carried:
+            self._update_live(version)
+            self._own(version, node.id)
+
+    def _drop(self, op: Drop) -> None:
+        claims: list[Claim] = []
+        for item in op.items:
+            since = FIRST
+            for move in self.nodes[item.node].moves if item.node in self.nodes else ():
+                if move.stamp.dot == item.placement:
+                    since = move.stamp
+            claims.append(Claim(item.node, since, claims[item.parent] if item.parent >= 0 else None))
+            for name in item.versions:
+                version = self.versions.get(name)
+                if version is not None:
+                    version.claims += (claims[-1],)
+                    self._update_live(version)
+                    self._own(version, item.node)
+
+    def _attr(self, stamp: Stamp, op: Attr) -> None:
+        node = self._node(op.node)
+        if node.attr is None or stamp > node.attr[0]:
+            node.attr = stamp, op.executable
+        self._touch(node.id)
+        if op.node in self._copies:
+            self._touch(self._copies[op.node])
+
+    def _keep(self, stamp: Stamp, keep: Keep) -> None:
+        node = self._node(keep.node if keep.version is None else copy_id(keep.node, keep.version))
+        base = node.base
+        placed = keep.placed if keep.version is None else None
+        if placed == (None if base is None else base.stamp.dot) and (node.kept is None or stamp >= node.kept.stamp):
+            node.kept = Kept(stamp, placed, keep.parent, keep.name)
+        self._touch(node.id)
+        if keep.version is not None and keep.version in self.versions:
+            self._own(self.versions[keep.version], node.id)
+
+    # --- versions --------------------------------------------------------------------------------------------
+
+    def _update_live(self, version: Version) -> None:
+        live = not version.replaced and all(self._carried(version, claim) for claim in version.claims)
+        self._dirty.add(version.node)
+        if live != version.live:
+            owner = self._node(version.owner)
+            owner.live = (*owner.live, version) if live else tuple(v for v in owner.live if v is not version)
+            version.live = live
+            self._touch(owner.id)
+
+    def _carried(self, version: Version, claim: Claim | None) -> bool:
+        """Tell whether a placement newer than what a drop had on disk carries the version (`semantics.md` 2.3)."""
+        while claim is not None:
+            for move in self.nodes[claim.node].moves if claim.node in self.nodes else ():
+                if move.stamp > claim.since and version.dot in move.carries:
+                    return True
+            claim = claim.above
+        return False
+
+    def _own(self, version: Version, copy: NodeId) -> None:
+        """An operation on `copy` names `version`: if it is the version's conflict copy, the version moves there."""
+        if len(copy) != ID_SIZE_BYTES or copy in version.touches:
+            return
+        version.touches += (copy,)
+        owner = version.node
+        while (following := copy_id(owner, version.dot)) in version.touches:
+            owner = following
+        if owner == version.owner:
+            return
+        before, after = self._node(version.owner), self._node(owner)
+        version.owner = owner
+        self._dirty.add(version.node)
+        if version.live:
+            before.live = tuple(v for v in before.live if v is not version)
+            after.live += (version,)
+        self._touch(before.id)
+        self._touch(after.id)
+
+    # --- directories -----------------------------------------------------------------------------------------
+
+    def _put_directory(self, node: Node, stamp: Stamp, op: Put) -> None:
+        if node.origin_executable is None and (node.origin is None or stamp < node.origin.stamp):
+            node.origin = Placement(stamp, self._stand_in(op.path[:-1]), op.path[-1], (), frozenset())
+            change = True
+        else:
+            change = not node.directory
+        if not change:
+            return
+        waiting = self._orphans.pop(node.id, set())
+        plain = node.tree is None and not node.moves and not waiting
+        node.directory = True
+        if plain:
+            self._start(node)
+        else:
+            self._touch_all(self._log.replay(lambda: self._restart(node, waiting)))
+            self._touch_all(self._nodes_of(waiting))
+        for move in node.moves:
+            self._touch_all(self._log.insert(node, move))
+
+    def _restart(self, node: Node, waiting: set[NodeId]) -> None:
+        self._start(node)
+        for other in self._nodes_of(waiting):
+            if other.directory:
+                self._start(other)
+
+    def _start(self, node: Node) -> None:
+        """Set where a directory is before any move."""
+        origin = node.origin
+        assert origin is not None
+        if node.origin_executable is not None:
+            node.tree = self._resolve(origin)
+            self._await(node.id, origin.parent)
+        else:
+            node.tree = Placement(FIRST, origin.parent, origin.name, (), frozenset())
+
+    def _resolve(self, placement: Placement) -> Placement:
+        if self._is_known(placement.parent):
+            return placement
+        return placement._replace(parent=self._stand_in(placement.path[:-1]))
+
+    def _is_known(self, node: NodeId) -> bool:
+        record = self.nodes.get(node)
+        return record is not None and record.directory
+
+    def _await(self, node: NodeId, parent: NodeId) -> None:
+        if not self._is_known(parent):
+            self._orphans.setdefault(parent, set()).add(node)
+
+    def parent_of(self, node: NodeId, parent: NodeId, path: tuple[bytes, ...]) -> NodeId:
+        """Part of `faces.Context`."""
+        if self._is_known(parent):
+            return parent
+        self._await(node, parent)
+        return self._stand_in(path)
+
+    def attr_of(self, node: NodeId) -> bool | None:
+        """Part of `faces.Context`."""
+        record = self.nodes.get(node)
+        return None if record is None or record.attr is None else record.attr[1]
+
+    def _stand_in(self, path: tuple[bytes, ...]) -> NodeId:
+        """Return the directory that stands for a path of which nothing is known; it is made if need be."""
+        parent = ROOT
+        for depth in range(1, len(path) + 1):
+            node = self._node(path_id(path[:depth]))
+            if node.tree is None:
+                node.tree = Placement(FIRST, parent, path[depth - 1], (), frozenset())
+            parent = node.id
+        return parent
+
+    # --- nodes -----------------------------------------------------------------------------------------------
+
+    def _node(self, node: NodeId) -> Node:
+        record = self.nodes.get(node)
+        if record is None:
+            record = self.nodes[node] = Node(node)
+        return record
+
+    def _nodes_of(self, ids: set[NodeId]) -> list[Node]:
+        return [self.nodes[node] for node in sorted(ids)]
+
+    def _touch(self, node: NodeId) -> None:
+        self._dirty.add(node)
+        self._tables.add(node)
+
+    def _touch_all(self, nodes: Iterator[Node] | list[Node]) -> None:
+        for node in nodes:
+            self._touch(node.id)
