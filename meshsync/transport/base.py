@@ -136,7 +136,8 @@ class Endpoint(Protocol):
 
         `expect`: the only device that may answer, None for any. `discovery_key`: of a folder thought to be shared, None
         if the peer speaks first. Raises PeerTimeout after `timeout_s`, PeerIdentityMismatch if another device answers
-        (nothing was proven to it), NotAMember if the peer refuses this device, LinkClosed, ConfigError on a bad address.
+        (nothing was proven to it), NotAMember if the peer refuses this device, LinkClosed, ConfigError on a bad
+        address.
         """
 
     async def accept(self) -> Link:

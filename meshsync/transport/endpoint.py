@@ -1,88 +1,87 @@
-"""A QUIC endpoint: one UDP socket, any number of links dialled from and accepted at it.
+"""What every endpoint does with its links: routes datagrams, flushes, keeps time, runs the proofs.
 
-Invariant: whoever calls `accept` or `dial` sees only links on which both proofs are complete; a stranger costs no
-state before it has shown, by a retry, that it receives at its address.
+Invariant: whoever calls `accept` or `dial` sees only links on which both proofs are complete.
 """
 
 from __future__ import annotations
 
 import asyncio
-import ipaddress
-import socket
 from collections import deque
 from collections.abc import Coroutine
+from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Any, Protocol
 
 from meshsync.crypto.identity import DeviceKeys
-from meshsync.errors import AccessError, ConfigError, LinkClosed, MalformedMessage, MeshsyncError, PeerTimeout
+from meshsync.errors import AccessError, LinkClosed, MalformedMessage, MeshsyncError, PeerTimeout
 from meshsync.ids import DeviceId
 from meshsync.limits import HANDSHAKE_TIMEOUT_S, LINKS_ACCEPT_QUEUE_MAX
 from meshsync.runtime import Runtime
 from meshsync.transport.auth import authenticate_client, authenticate_server
 from meshsync.transport.base import CloseCode, Policy, Priority
-from meshsync.transport.certificate import certificate_hash, make_certificate
+from meshsync.transport.certificate import Certificate, certificate_hash
 from meshsync.transport.engines.base import EngineFactory
-from meshsync.transport.engines.choice import engine_factory
 from meshsync.transport.guard import Admission
 from meshsync.transport.link import Phase, QuicLink
 from meshsync.transport.packets import (
     CONNECTION_ID_SIZE_BYTES,
     Address,
-    RetryTokens,
     destination_id,
-    encode_retry,
-    parse_initial,
 )
 from meshsync.transport.timer import Timer
-from meshsync.transport.udp import Received, UdpSocket
+from meshsync.transport.udp import Received
 from meshsync.wire.session import NONCE_SIZE_BYTES, ClientSession, ServerSession, tag_matches
 
 
-class QuicEndpoint:
-    """An `Endpoint` over UDP. Made by `open`."""
+@dataclass(frozen=True, slots=True)
+class FirstPacket:
+    """A client's first packet after a retry: the id that it addressed at first, and the one that it addresses now."""
 
-    def __init__(self, runtime: Runtime, keys: DeviceKeys, factory: EngineFactory, policy: Policy) -> None:
+    original_id: bytes
+    addressed_id: bytes
+
+
+class DatagramSocket(Protocol):
+    """What an endpoint sends through. Datagrams arrive at `LinkEndpoint.on_received`."""
+
+    @property
+    def address(self) -> Address:
+        """The bound address."""
+
+    @property
+    def is_blocked(self) -> bool:
+        """Whether no new datagrams can be taken now."""
+
+    def send(self, datagrams: list[tuple[bytes, Address]]) -> int:
+        """Send or drop; return the bytes."""
+
+    def close(self) -> None:
+        """Release the address."""
+
+
+class LinkEndpoint:
+    """An `Endpoint` but for the socket, addresses, and the first packet of a client, which subclasses bring."""
+
+    def __init__(
+        self, runtime: Runtime, keys: DeviceKeys, factory: EngineFactory, policy: Policy, certificate: Certificate
+    ) -> None:
         self._runtime = runtime
         self._keys = keys
         self._factory = factory
         self._policy = policy
-        self._certificate = make_certificate()
-        self._tokens = RetryTokens(runtime.random_bytes(32))
+        self._certificate = certificate
         self._admission = Admission()
         self._routes: dict[bytes, QuicLink] = {}
-        self._links: set[QuicLink] = set()
+        self._links: dict[QuicLink, None] = {}  # dicts, not sets: the order must not depend on where objects lie
         self._strangers: dict[QuicLink, Address] = {}
-        self._dirty: set[QuicLink] = set()
+        self._dirty: dict[QuicLink, None] = {}
         self._flush_scheduled = False
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._tasks: dict[asyncio.Task[None], None] = {}
         self._accepted: deque[QuicLink] = deque()
         self._acceptor: asyncio.Future[None] | None = None
         self._closed = False
         self._timer = Timer(runtime, self._wake)
-        self._socket: UdpSocket
-
-    @classmethod
-    async def open(
-        cls,
-        runtime: Runtime,
-        keys: DeviceKeys,
-        listen: str,
-        engine: str = "qh3",
-        policy: Policy | None = None,
-        *,
-        offload: bool = True,
-    ) -> QuicEndpoint:
-        """Listen at `listen`: "host:port" with a numeric host; "[::]:port" takes IPv4 too; port 0 is any free one.
-
-        `engine`: "qh3" or "aioquic". `policy` None dials only: every client is refused. `offload` False forbids the
-        kernel's segmentation. Raises ConfigError on a bad address or engine, or a port in use.
-        """
-        endpoint = cls(runtime, keys, engine_factory(engine), policy or Policy())
-        host, port = split_address(listen)
-        endpoint._socket = UdpSocket.bind(host, port, endpoint._on_received, offload=offload)
-        endpoint._socket.on_writable(endpoint._flush_all)
-        return endpoint
+        self._socket: DatagramSocket
 
     @property
     def port(self) -> int:
@@ -107,7 +106,7 @@ class QuicEndpoint:
         remote = await self._resolve(address)
         engine = self._factory.client()
         link = QuicLink(self, engine, remote, is_client=True, deadline=deadline)
-        self._links.add(link)
+        self._links[link] = None
         self.route(engine.connection_id, link)
         engine.connect(remote, self.now())
         self.flush_soon(link)
@@ -165,7 +164,7 @@ class QuicEndpoint:
         return self._socket.is_blocked
 
     def flush_soon(self, link: QuicLink) -> None:
-        self._dirty.add(link)
+        self._dirty[link] = None
         if not self._flush_scheduled:
             self._flush_scheduled = True
             asyncio.get_running_loop().call_soon(self._flush_dirty)
@@ -173,9 +172,9 @@ class QuicEndpoint:
     def route(self, connection_id: bytes, link: QuicLink | None) -> None:
         if link is not None:
             self._routes[connection_id] = link
-            link.ids.add(connection_id)
+            link.ids[connection_id] = None
         elif (old := self._routes.pop(connection_id, None)) is not None:
-            old.ids.discard(connection_id)
+            old.ids.pop(connection_id, None)
 
     def link_closed(self, link: QuicLink) -> None:
         self._forget_stranger(link)
@@ -183,11 +182,12 @@ class QuicEndpoint:
     def link_gone(self, link: QuicLink) -> None:
         for connection_id in list(link.ids):
             self.route(connection_id, None)
-        self._links.discard(link)
+        self._links.pop(link, None)
 
     # --- datagrams -----------------------------------------------------------------------------------------------
 
-    def _on_received(self, batch: list[Received]) -> None:
+    def on_received(self, batch: list[Received]) -> None:
+        """Take what the socket read."""
         for data, size, address in batch:
             if len(data) <= size or _same_destination(data, size):
                 self._dispatch(data, size, address)
@@ -203,42 +203,33 @@ class QuicEndpoint:
         link = self._routes.get(destination) or self._welcome(data, address)
         if link is not None:
             link.receive(data, size, address)
-            self._dirty.add(link)
+            self._dirty[link] = None
 
     def _welcome(self, datagram: bytes, address: Address) -> QuicLink | None:
         """Return the new link that `datagram` starts, None if it starts none (yet)."""
-        initial = parse_initial(datagram)
-        if initial is None or self._closed:
-            return None
-        if not initial.token:
-            source = self._runtime.random_bytes(CONNECTION_ID_SIZE_BYTES)
-            token = self._tokens.make(address, initial.destination, source, self.now())
-            self._socket.send([(encode_retry(initial, source, token), address)])
-            return None
-        try:
-            original = self._tokens.check(address, initial.destination, initial.token, self.now())
-        except MalformedMessage:
+        if self._closed or (first := self._parse_first(datagram, address)) is None:
             return None
         if not self._admission.enter(address):
             return None
-        engine = self._factory.server(self._certificate, original, initial.destination)
+        engine = self._factory.server(self._certificate, first.original_id, first.addressed_id)
         link = QuicLink(self, engine, address, is_client=False, deadline=self.now() + HANDSHAKE_TIMEOUT_S)
-        self._links.add(link)
+        self._links[link] = None
         self._strangers[link] = address
-        self.route(initial.destination, link)
+        self.route(first.addressed_id, link)
         self.route(engine.connection_id, link)
         self._spawn(self._greet(link), "greet a client")
         return link
 
     def _flush_dirty(self) -> None:
         self._flush_scheduled = False
-        dirty, self._dirty = self._dirty, set()
+        dirty, self._dirty = self._dirty, {}
         for link in dirty:
             if link in self._links:
                 link.flush()
         self._arm()
 
-    def _flush_all(self) -> None:
+    def flush_all(self) -> None:
+        """Flush every link: the socket takes datagrams again."""
         self._dirty.update(self._links)
         self._flush_dirty()
 
@@ -251,7 +242,7 @@ class QuicEndpoint:
             at = link.wake_at
             if at is not None and at <= now:
                 link.wake()
-                self._dirty.add(link)
+                self._dirty[link] = None
         self._flush_dirty()
 
     # --- proofs --------------------------------------------------------------------------------------------------
@@ -295,6 +286,16 @@ class QuicEndpoint:
             discovery_key=discovery_key,
         )
 
+    # --- for subclasses ------------------------------------------------------------------------------------------
+
+    async def _resolve(self, address: str) -> Address:
+        """Return where to send for `address`. Raises ConfigError if it names no place."""
+        raise NotImplementedError
+
+    def _parse_first(self, datagram: bytes, address: Address) -> FirstPacket | None:
+        """Return what a first packet says if it may start a link, None otherwise. May answer, must not keep state."""
+        raise NotImplementedError
+
     # --- inside --------------------------------------------------------------------------------------------------
 
     def _forget_stranger(self, link: QuicLink) -> None:
@@ -308,42 +309,8 @@ class QuicEndpoint:
 
     def _spawn(self, work: Coroutine[Any, Any, None], name: str) -> None:
         task = self._runtime.spawn(work, name)
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
-
-    async def _resolve(self, address: str) -> Address:
-        host, port = split_address(address)
-        family = self._socket.family
-        if _is_numeric(host) and (family == socket.AF_INET6 or ":" not in host):
-            mapped = f"::ffff:{host}" if family == socket.AF_INET6 and ":" not in host else host
-            return (mapped, port) if family == socket.AF_INET else (mapped, port, 0, 0)
-        look_up = partial(socket.getaddrinfo, host, port, family, socket.SOCK_DGRAM, 0, socket.AI_V4MAPPED)
-        try:
-            found = await self._runtime.in_thread(look_up)
-        except (OSError, UnicodeError) as error:
-            raise ConfigError(f"the address {address} cannot be resolved", next_step="Check its spelling.") from error
-        resolved: Any = found[0][4]
-        return resolved  # type: ignore[no-any-return]
-
-
-def split_address(address: str) -> tuple[str, int]:
-    """Return (host, port) of "host:port" or "[v6]:port". Raises ConfigError on anything else."""
-    host, colon, port = address.rpartition(":")
-    if host.startswith("[") and host.endswith("]"):
-        host = host[1:-1]
-    elif ":" in host:
-        host = ""
-    if not (host and colon and port.isascii() and port.isdigit() and int(port) <= 0xFFFF):
-        raise ConfigError(f"{address!r} is not an address", next_step="Write host:port or [v6]:port.")
-    return host, int(port)
-
-
-def _is_numeric(host: str) -> bool:
-    try:
-        ipaddress.ip_address(host)
-    except ValueError:
-        return False
-    return True
+        self._tasks[task] = None
+        task.add_done_callback(lambda done: self._tasks.pop(done, None))
 
 
 def _same_destination(data: bytes, size: int) -> bool:

@@ -74,7 +74,7 @@ class QuicLink:
         self.is_client = is_client
         self.phase = Phase.HANDSHAKE
         self.error: MeshsyncError | None = None
-        self.ids: set[bytes] = set()
+        self.ids: dict[bytes, None] = {}
         self.bytes_sent = 0
         self.rtt_s: float | None = None
         self._owner = owner
@@ -82,7 +82,7 @@ class QuicLink:
         self._deadline = deadline
         self._peer: DeviceId | None = None
         self._streams: dict[int, QuicStream] = {}
-        self._unstarted: set[QuicStream] = set()
+        self._unstarted: dict[QuicStream, None] = {}
         self._scheduler = SendScheduler()
         self._next_id = 0 if is_client else 1
         self._peer_next_id = 1 if is_client else 0
@@ -116,7 +116,7 @@ class QuicLink:
         if self.phase is Phase.CLOSED:
             raise self._failure()
         stream = QuicStream(self, UNASSIGNED, priority)
-        self._unstarted.add(stream)
+        self._unstarted[stream] = None
         return stream
 
     async def accept_stream(self) -> QuicStream:
@@ -284,7 +284,7 @@ class QuicLink:
             return False
         stream.stream_id = self._next_id
         self._next_id += 4
-        self._unstarted.discard(stream)
+        self._unstarted.pop(stream, None)
         self._streams[stream.stream_id] = stream
         return True
 
@@ -299,7 +299,7 @@ class QuicLink:
     def stream_ended(self, stream: QuicStream) -> None:
         if stream.is_over:
             self._streams.pop(stream.stream_id, None)
-            self._unstarted.discard(stream)
+            self._unstarted.pop(stream, None)
             self._notify("slot")
 
     # --- inside --------------------------------------------------------------------------------------------------

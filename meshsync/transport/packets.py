@@ -89,8 +89,12 @@ def encode_retry(initial: Initial, source: bytes, token: bytes) -> bytes:
             token,
         )
     )
-    pseudo = bytes([len(initial.destination)]) + initial.destination + packet
-    return packet + AESGCM(_RETRY_KEY).encrypt(_RETRY_NONCE, b"", pseudo)
+    return packet + retry_integrity_tag(initial.destination, packet)
+
+
+def retry_integrity_tag(original: bytes, packet: bytes) -> bytes:
+    """Return the 16 bytes that end the Retry `packet` for a client that first addressed the id `original`."""
+    return AESGCM(_RETRY_KEY).encrypt(_RETRY_NONCE, b"", bytes([len(original)]) + original + packet)
 
 
 class RetryTokens:

@@ -187,7 +187,7 @@ class SendScheduler:
 
     def fill(self, engine: QuicEngine) -> bool:
         """Hand pieces to the engine until it holds ENGINE_UNSENT_BYTES_MAX; return whether any was handed over."""
-        return any([self._fill_from(ready, engine) for ready in self._ready])
+        return any(self._fill_from(ready, engine) for ready in self._ready)
 
     def _fill_from(self, ready: deque[QuicStream], engine: QuicEngine) -> bool:
         moved = False

@@ -1,6 +1,6 @@
 """One deadline on the runtime's clock.
 
-Invariant: at most one task sleeps; a deadline that moves later costs nothing, one that moves earlier starts the task anew.
+Invariant: at most one task sleeps; a deadline that moves later costs nothing, one that moves earlier starts it anew.
 """
 
 from __future__ import annotations

@@ -18,7 +18,7 @@ from meshsync.crypto.identity import DeviceKeys
 from meshsync.limits import DATAGRAM_BYTES, MIB
 from meshsync.runtime import SystemRuntime
 from meshsync.transport.base import Policy, Priority
-from meshsync.transport.endpoint import QuicEndpoint
+from meshsync.transport.quic import QuicEndpoint
 from meshsync.transport.framed import FramedStream
 
 CHUNK_BYTES = 65_536

@@ -11,7 +11,7 @@ import logging
 import ssl
 from typing import Any
 
-from aioquic.buffer import Buffer, BufferReadError
+from aioquic.buffer import Buffer, BufferReadError  # type: ignore[attr-defined]
 from aioquic.quic import events
 from aioquic.quic.configuration import QuicConfiguration
 from aioquic.quic.connection import QuicConnection, QuicConnectionError, QuicReceiveContext
@@ -19,7 +19,7 @@ from aioquic.quic.packet import QuicErrorCode, QuicProtocolVersion
 from aioquic.tls import load_pem_private_key, load_pem_x509_certificates
 from cryptography.hazmat.primitives.serialization import Encoding
 
-from meshsync.errors import LinkClosed, MalformedMessage
+from meshsync.errors import LinkClosed, MalformedMessage, PeerOverran
 from meshsync.limits import (
     DATAGRAM_BYTES,
     HANDSHAKE_BYTES_MAX,
@@ -41,12 +41,13 @@ class _GuardedConnection(QuicConnection):
 
     gap_bytes_max = RECEIVE_GAP_BYTES_MAX_UNAUTHENTICATED
     gap_link_bytes_max = RECEIVE_GAP_BYTES_MAX_UNAUTHENTICATED
+    refusal = ""
 
     def _handle_crypto_frame(self, context: QuicReceiveContext, frame_type: int, buf: Buffer) -> None:
         start = buf.tell()
         offset, length = buf.pull_uint_var(), buf.pull_uint_var()
         if offset + length > HANDSHAKE_BYTES_MAX:
-            raise QuicConnectionError(QuicErrorCode.CRYPTO_BUFFER_EXCEEDED, frame_type, "handshake too long")
+            raise self._refuse(QuicErrorCode.CRYPTO_BUFFER_EXCEEDED, frame_type, "the handshake is too long")
         buf.seek(start)
         super()._handle_crypto_frame(context, frame_type, buf)
 
@@ -64,7 +65,13 @@ class _GuardedConnection(QuicConnection):
     def _check_gap(self, gap: int, frame_type: int) -> None:
         held = sum(len(stream.receiver._buffer) for stream in self._streams.values())
         if gap > self.gap_bytes_max or held > self.gap_link_bytes_max:
-            raise QuicConnectionError(QuicErrorCode.FLOW_CONTROL_ERROR, frame_type, "too far beyond what was delivered")
+            raise self._refuse(
+                QuicErrorCode.FLOW_CONTROL_ERROR, frame_type, "a frame too far beyond what was delivered"
+            )
+
+    def _refuse(self, code: QuicErrorCode, frame_type: int, reason: str) -> QuicConnectionError:
+        self.refusal = reason
+        return QuicConnectionError(code, frame_type, reason)
 
 
 def _configuration(is_client: bool) -> QuicConfiguration:
@@ -118,6 +125,8 @@ class AioquicEngine:
                 self._quic.receive_datagram(data, address, now)
         except (QuicConnectionError, BufferReadError, ValueError) as error:
             raise MalformedMessage(f"the QUIC engine refuses a packet: {error}") from error
+        if self._quic.refusal:
+            raise PeerOverran(self._quic.refusal)
 
     def receive_segments(self, buffer: bytes, segment_size: int, address: Address, now: float) -> None:
         self.receive(

@@ -15,7 +15,7 @@ _TLS_ALERT_BASE: Final = 0x100  # RFC 9001 4.8: CRYPTO_ERROR + alert
 
 
 def report(event: Any, sink: EngineSink) -> None:
-    """Report `event`, any event of either engine but stream data, to `sink`; kinds that say nothing to us are dropped."""
+    """Report `event`, of either engine and not stream data, to `sink`; kinds without meaning here are dropped."""
     handler = _HANDLERS.get(type(event).__name__)
     if handler is not None:
         handler(event, sink)

@@ -92,10 +92,10 @@ class Qh3Engine:
                 report(event, sink)
 
     def datagrams_to_send(self, now: float) -> list[tuple[bytes, Address]]:
-        return self._quic.datagrams_to_send(now)  # type: ignore[no-any-return]
+        return self._quic.datagrams_to_send(now)
 
     def timer(self) -> float | None:
-        return self._quic.get_timer()  # type: ignore[no-any-return]
+        return self._quic.get_timer()
 
     def handle_timer(self, now: float) -> None:
         self._quic.handle_timer(now)
@@ -110,7 +110,7 @@ class Qh3Engine:
         return self._quic.open_outbound_streams < self._quic.max_concurrent_bidi_streams
 
     def unsent_bytes(self) -> int:
-        return self._quic.get_send_buffer_size()  # type: ignore[no-any-return]
+        return self._quic.get_send_buffer_size()
 
     def reset(self, stream_id: int, code: int) -> None:
         for give_up in (self._quic.reset_stream, self._quic.stop_stream):
