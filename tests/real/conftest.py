@@ -1,0 +1,22 @@
+"""Skipping what this machine cannot run, unless MESHSYNC_REQUIRE=1 turns that into failure."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+
+import pytest
+
+from tests.real.netns import Lan, missing
+
+
+@pytest.fixture
+def lan() -> Iterator[Lan]:
+    """A LAN of three devices and a relay."""
+    why = missing()
+    if why and os.environ.get("MESHSYNC_REQUIRE") == "1":
+        pytest.fail(f"MESHSYNC_REQUIRE=1, but this machine {why}")
+    if why:
+        pytest.skip(why)
+    with Lan(["laptop", "desk", "phone", "relay"]) as made:
+        yield made
