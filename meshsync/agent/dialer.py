@@ -1,7 +1,7 @@
 """Turns what discovery finds, and addresses known otherwise, into links.
 
-Invariant: an address that carries no tag of ours is never dialled; one address is dialled by one attempt at a time, with
-jitter and growing pauses, for as long as it is announced and no link exists there.
+Invariant: an address that carries no tag of ours is never dialled; one address is dialled by one attempt at a time,
+with jitter and growing pauses, for as long as it is announced and no link exists there.
 """
 
 from __future__ import annotations

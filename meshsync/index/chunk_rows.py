@@ -97,6 +97,10 @@ class ChunkRows:
             ((chunk, row.blob, row.epoch, row.size) for chunk, row in rows),
         )
 
+    def forget_blobs(self, chunks: Iterable[ChunkId]) -> None:
+        """Forget which blobs hold `chunks`."""
+        self._db.execute_many("DELETE FROM blob WHERE chunk = ?", ((chunk,) for chunk in chunks))
+
     def blobs(self, chunks: Sequence[ChunkId]) -> dict[ChunkId, BlobRow]:
         """Return the blobs known to hold any of `chunks`."""
         found: dict[ChunkId, BlobRow] = {}

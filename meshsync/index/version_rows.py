@@ -45,6 +45,12 @@ class VersionRows:
         """Note that a relay holds all content of these versions."""
         self._db.execute_many("UPDATE version SET durable = 1 WHERE dot = ?", ((dot,) for dot in dots))
 
+    def mark_contentless_durable(self, ranges: Iterable[tuple[Dot, Dot]]) -> None:
+        """Note that the log holds these ranges of dots, ends included: what changed no content is durable."""
+        self._db.execute_many(
+            "UPDATE version SET durable = 1 WHERE dot BETWEEN ? AND ? AND change IN ('renamed', 'deleted')", ranges
+        )
+
     def by_node(self, node: NodeId) -> list[VersionRow]:
         """Return a node's versions, oldest first."""
         return self._select("WHERE node = ? ORDER BY position, dot", (node,))

@@ -1,0 +1,391 @@
+"""One folder's log on this device: membership, keys, chains, and the view they give. Persisted before it is believed.
+
+Invariant: what is in memory is what the index holds; an entry is in the view exactly if it is in the index. Every
+change passes through one lock, is written in one transaction, and is told to `changes` afterwards.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from meshsync.agent.changes import Changes
+from meshsync.agent.history import version_rows
+from meshsync.agent.key_ring import keys_from_boxes, merged, pack_keys
+from meshsync.codec.canonical import decode, encode
+from meshsync.content.batch import UNNAMED_CHAIN, decode_batch, encode_batch
+from meshsync.content.record import Op
+from meshsync.content.seal import BlobKind, seal_chunk, unseal_chunk
+from meshsync.crypto.folder_keys import FolderKeys
+from meshsync.crypto.identity import DeviceKeys
+from meshsync.errors import AccessError, IntegrityError, MalformedMessage, MeshsyncError, RoleForbids
+from meshsync.ids import ChainId, DeviceId, EntryId, NodeId, RecordId, dot, short
+from meshsync.index.database import Database
+from meshsync.index.log_rows import EntryRow, LogRows
+from meshsync.index.meta import Meta
+from meshsync.index.version_rows import VersionRows
+from meshsync.limits import ENTRY_BATCH_BYTES_MAX, ENTRY_ENVELOPE_BYTES_MAX, RECORDS_PAGE_ITEMS_MAX, SEEN_MAX
+from meshsync.metalog.admission import may_append_entry
+from meshsync.metalog.chain import Accepted, BranchAlarm, ChainSet, Delivered, Row
+from meshsync.metalog.entry import (
+    Envelope,
+    OpenedEntry,
+    SignedEntry,
+    make_entry,
+    make_envelope,
+    open_entry,
+    parse_entry,
+)
+from meshsync.metalog.fields import ChainHead
+from meshsync.metalog.membership import Membership, replay
+from meshsync.metalog.membership_entry import Change, OpenedMembership, open_membership, sign_change
+from meshsync.metalog.membership_merge import merge
+from meshsync.runtime import Runtime
+from meshsync.store.files import SystemFiles, write_atomic
+from meshsync.sync.delivered import DeliveredEntry
+from meshsync.sync.view import View
+from meshsync.wire.peer_messages import Heads
+
+log = logging.getLogger(__name__)
+
+OWN_CHAIN_KEY = "own chain"
+
+
+class Replica:
+    """Belongs to one loop; blocking work runs in threads."""
+
+    def __init__(
+        self,
+        runtime: Runtime,
+        database: Database,
+        device: DeviceKeys,
+        membership: Sequence[OpenedMembership],
+        keys: FolderKeys,
+        keys_path: Path,
+    ) -> None:
+        """Open a folder whose membership chain and keys are known; `load` must follow."""
+        self.folder = keys.folder
+        self.changes = Changes()
+        self.device = device
+        self.keys = keys
+        self.membership: Membership = replay(membership, keys.folder)
+        self.membership_chain: list[OpenedMembership] = list(membership)
+        self._membership_at: dict[RecordId, int] = {entry.id: at for at, entry in enumerate(membership)}
+        self.chains = ChainSet()
+        self.view = View()
+        self.dirty: set[NodeId] = set()
+        self.alarms: list[BranchAlarm] = []
+        self.unreadable: dict[EntryId, str] = {}
+        self.applied: tuple[ChainHead, ...] = ()
+        self.log_rows = LogRows(database)
+        self.versions = VersionRows(database)
+        self.meta = Meta(database)
+        self._runtime = runtime
+        self.database = database
+        self._keys_path = keys_path
+        self._lock = asyncio.Lock()
+        self._own: ChainHead | None = None
+        self._seen_before: set[ChainHead] = set()
+
+    # --- start ---------------------------------------------------------------------------------------------
+
+    def load(self) -> None:
+        """Rebuild chains and view from the index. Blocking; call once before anything else."""
+        self.chains = ChainSet(Row(*link) for link in self._links())
+        for row in self.log_rows.entries():
+            signed = SignedEntry(row.envelope, row.signature, row.payload)
+            opened = OpenedEntry(row.id, row.chain, decode(Envelope, row.envelope, ENTRY_ENVELOPE_BYTES_MAX), signed)
+            self._apply(opened, row.time)
+            if opened.device == self.device.device:
+                self._seen_before.update(opened.envelope.seen)
+        own = self.meta.get(OWN_CHAIN_KEY)
+        if own is not None:
+            rows = self.chains.rows(ChainId(own))
+            self._own = rows[-1].head if rows else None
+        self.dirty.clear()
+
+    def _links(self) -> list[tuple[DeviceId, ChainId, int, EntryId, bytes, int]]:
+        return self.log_rows.entry_links()
+
+    # --- what others ask ------------------------------------------------------------------------------------
+
+    def heads(self) -> Heads:
+        """Return what this side holds."""
+        return Heads(len(self.membership_chain), self.membership.head, tuple(self.chains.heads()), self.applied)
+
+    def has_membership(self, head: RecordId) -> bool:
+        """Whether the membership chain here contains `head`."""
+        return head in self._membership_at
+
+    def membership_page(self, start: int, bytes_max: int) -> list[bytes]:
+        """Return membership entries from `start` on, at most `bytes_max` bytes but at least one if there is any."""
+        page: list[bytes] = []
+        size = 0
+        for entry in self.membership_chain[start:]:
+            size += len(entry.data)
+            if page and size > bytes_max:
+                break
+            page.append(entry.data)
+        return page
+
+    def membership_count(self) -> int:
+        """Return the length of the membership chain."""
+        return len(self.membership_chain)
+
+    def has_open_ticket(self, ticket: DeviceId) -> bool:
+        """Whether an invitation with this ticket key is open here and not expired."""
+        invite = self.membership.invites.get(ticket)
+        return invite is not None and invite.expires_s >= self._runtime.wall_time_ns() // 10**9
+
+    def lacks(self, heads: tuple[ChainHead, ...]) -> bool:
+        """Whether any of `heads` is not delivered here."""
+        return any(head.entry not in self.chains for head in heads)
+
+    def entries_for(self, heads: tuple[ChainHead, ...], bytes_max: int) -> tuple[list[bytes], bool]:
+        """Return entries that a holder of `heads` lacks, in causal order, and whether there are more. Blocking."""
+        rows = self.chains.missing_for(heads, RECORDS_PAGE_ITEMS_MAX)
+        page: list[bytes] = []
+        size = 0
+        for row in rows:
+            kept = self.log_rows.entry(row.id)
+            if kept is None:
+                break
+            data = encode(SignedEntry(kept.envelope, kept.signature, kept.payload))
+            size += len(data)
+            if page and size > bytes_max:
+                return page, True
+            page.append(data)
+        return page, len(rows) == RECORDS_PAGE_ITEMS_MAX
+
+    # --- entries --------------------------------------------------------------------------------------------
+
+    async def append(self, build: Callable[[ChainId, int], Sequence[Op]]) -> OpenedEntry:
+        """Publish one entry of this device; `build` makes its operations for (chain, seq).
+
+        Returns after it is durable here and in the view. Raises RoleForbids if this device may not write.
+        """
+        async with self._lock:
+            if not self.membership.may_write(self.device.device):
+                raise RoleForbids("this device may read the folder, not write it", folder=short(self.folder))
+            own = self._own
+            chain, seq = (UNNAMED_CHAIN, 1) if own is None else (own.chain, own.seq + 1)
+            ops = build(chain, seq)
+            seen = self._newly_seen()
+            entry = await self._runtime.in_thread(self._sign, ops, chain, own, seen)
+            outcome = self.chains.accept(entry)
+            assert isinstance(outcome, Accepted), "an own entry follows what this device has"
+            await self._keep(outcome.delivered)
+            self._own = entry.head
+            self._seen_before.update(seen)
+            self._believe(outcome.delivered)
+            return entry
+
+    def _newly_seen(self) -> tuple[ChainHead, ...]:
+        own = self._own
+        fresh = [
+            head
+            for head in self.chains.heads()
+            if head not in self._seen_before and (own is None or head.chain != own.chain)
+        ]
+        return tuple(fresh[:SEEN_MAX])
+
+    def _sign(
+        self, ops: Sequence[Op], chain: ChainId, own: ChainHead | None, seen: tuple[ChainHead, ...]
+    ) -> OpenedEntry:
+        batch = encode_batch(ops, chain, self._runtime.wall_time_ns())
+        payload = seal_chunk(self.keys, self.keys.current, BlobKind.BATCH, batch)
+        envelope = make_envelope(
+            self.device,
+            self.folder,
+            after=own,
+            membership=self.membership.head,
+            epoch=self.keys.current,
+            payload=payload,
+            op_count=len(ops),
+            seen=seen,
+        )
+        return make_entry(self.device, envelope, payload)
+
+    async def receive_entries(self, entries: tuple[bytes, ...]) -> bool:
+        """Take entries from a peer or relay, each verified; return whether any was new.
+
+        An entry whose author may not write is passed over. Raises MalformedMessage, SignatureInvalid, IntegrityError
+        for one that is broken, after the others were taken.
+        """
+        async with self._lock:
+            opened = await self._runtime.in_thread(self._open_all, entries)
+            delivered: list[Delivered] = []
+            error: MeshsyncError | None = None
+            for entry in opened:
+                try:
+                    if isinstance(entry, MeshsyncError):
+                        raise entry
+                    self._admit_entry(entry)
+                    outcome = self.chains.accept(entry)
+                except AccessError as refusal:
+                    # Of somebody who may not write, or not any more: its bearer need not be at fault.
+                    log.warning("an entry is refused: %s", refusal)
+                except MeshsyncError as broken:
+                    error = error or broken
+                else:
+                    if isinstance(outcome, Accepted):
+                        delivered.extend(outcome.delivered)
+                        self.alarms.extend(outcome.alarms)
+            if delivered:
+                await self._keep(tuple(delivered))
+                self._believe(tuple(delivered))
+            if error is not None:
+                raise error
+            return bool(delivered)
+
+    def _open_all(self, entries: tuple[bytes, ...]) -> list[OpenedEntry | MeshsyncError]:
+        opened: list[OpenedEntry | MeshsyncError] = []
+        for data in entries:
+            try:
+                opened.append(open_entry(parse_entry(data), self.folder))
+            except MeshsyncError as error:
+                opened.append(error)
+        return opened
+
+    def _admit_entry(self, entry: OpenedEntry) -> None:
+        refusal = may_append_entry(self.membership, entry, self.chains)
+        if refusal is not None:
+            raise refusal.error()
+        own = self._own
+        if own is not None and entry.chain == own.chain and entry.id not in self.chains:
+            # This index is older than the device: somebody has entries of ours that it lacks. Open a new chain.
+            self._own = None
+
+    async def _keep(self, delivered: Sequence[Delivered]) -> None:
+        rows = [
+            EntryRow(
+                item.row.id,
+                item.row.chain,
+                item.row.device,
+                item.row.seq,
+                item.row.time,
+                item.row.prev,
+                item.entry.signed.envelope,
+                item.entry.signed.signature,
+                item.entry.signed.payload,
+            )
+            for item in delivered
+        ]
+        await self._runtime.in_thread(self._write, rows)
+
+    def _write(self, rows: list[EntryRow]) -> None:
+        with self.database.transaction():
+            self.log_rows.append_entries(rows)
+            for row in rows:
+                if row.device == self.device.device:
+                    self.meta.set(OWN_CHAIN_KEY, row.chain)
+
+    def _believe(self, delivered: Sequence[Delivered]) -> None:
+        for item in delivered:
+            self._apply(item.entry, item.row.time)
+        self.changes.note()
+
+    def _apply(self, entry: OpenedEntry, time: int) -> None:
+        try:
+            batch = unseal_chunk(
+                self.keys, entry.envelope.epoch, BlobKind.BATCH, entry.signed.payload, ENTRY_BATCH_BYTES_MAX
+            )
+            read = decode_batch(batch, entry.chain, entry.envelope.seq)
+        except (IntegrityError, MalformedMessage, AccessError) as error:
+            # Signed by a member, sealed by nobody's key or ill-formed: it orders the log and changes nothing.
+            self.unreadable[entry.id] = error.what
+            log.warning("entry %s of device %s: %s", short(entry.id), short(entry.device), error)
+            return
+        before = self.view
+        rows = version_rows(before, entry, time, read.time_ns, read.ops)
+        self.dirty |= self.view.apply(
+            DeliveredEntry(entry.device, entry.chain, entry.envelope.seq, time, tuple(read.ops))
+        )
+        self.versions.add(rows)
+
+    def entries_at_relay(self, entries: Sequence[RecordId]) -> None:
+        """Note that a relay's log holds these entries: their removals and renames are durable. Blocking."""
+        dots = []
+        for entry in entries:
+            row = self.chains.row(EntryId(entry))
+            if row is not None:
+                dots.append((dot(row.chain, row.seq, 0), dot(row.chain, row.seq, 0xFFFFFFFF)))
+        self.versions.mark_contentless_durable(dots)
+
+    # --- membership -----------------------------------------------------------------------------------------
+
+    async def change_membership(self, change: Change) -> OpenedMembership:
+        """Sign and append one membership change of this device. Raises AccessError if it may not."""
+        async with self._lock:
+            entry = sign_change(self.device, self.folder, self.membership.head, self.membership.seq + 1, change)
+            await self._extend_membership([entry])
+            return entry
+
+    async def admit(self, data: bytes) -> None:
+        """Append a newcomer's entry that it presents itself. Raises AccessError, IntegrityError, MalformedMessage."""
+        entry = open_membership(data)
+        async with self._lock:
+            self.membership.apply(entry, self._runtime.wall_time_ns() // 10**9)
+            await self._extend_membership([entry])
+
+    async def receive_membership(self, start: int, entries: tuple[bytes, ...]) -> bool:
+        """Take membership entries that begin at position `start`; return whether the chain here changed.
+
+        Of two chains that fork, the one that stands is a function of both. Raises what verification raises.
+        """
+        opened = await self._runtime.in_thread(lambda: [open_membership(data) for data in entries])
+        async with self._lock:
+            fresh = [entry for entry in opened if entry.id not in self._membership_at]
+            if not fresh:
+                return False
+            base = fresh[0].body.seq
+            if base > len(self.membership_chain) or base == 0:
+                return False
+            mine = self.membership_chain[base:]
+            if not mine:
+                await self._extend_membership(fresh)
+                return True
+            return await self._settle(base, mine, fresh)
+
+    async def _settle(self, base: int, mine: list[OpenedMembership], theirs: list[OpenedMembership]) -> bool:
+        outcome = merge(replay(self.membership_chain[:base], self.folder), mine, theirs)
+        if outcome.winners[0].id == mine[0].id:
+            return False
+        log.warning("membership changed elsewhere at the same time; %d own changes dropped", len(outcome.dropped))
+        self.membership_chain = [*self.membership_chain[:base], *outcome.winners]
+        self.membership = outcome.membership
+        await self._membership_changed(base)
+        for entry in outcome.repropose:
+            if entry.author == self.device.device:
+                fresh = sign_change(
+                    self.device, self.folder, self.membership.head, self.membership.seq + 1, entry.change
+                )
+                await self._extend_membership([fresh])
+        return True
+
+    async def _extend_membership(self, entries: Sequence[OpenedMembership]) -> None:
+        membership = self.membership
+        for entry in entries:
+            membership = membership.apply(entry)
+        start = len(self.membership_chain)
+        self.membership = membership
+        self.membership_chain.extend(entries)
+        await self._membership_changed(start)
+
+    async def _membership_changed(self, start: int) -> None:
+        self._membership_at = {entry.id: at for at, entry in enumerate(self.membership_chain)}
+        if self.membership.epoch not in self.keys.epochs and self.membership.may_read(self.device.device):
+            fresh = keys_from_boxes(self.membership, self.device.device, self.device.box_secret)
+            self.keys = merged(self.keys, fresh)
+            await self._runtime.in_thread(write_atomic, SystemFiles(), self._keys_path, pack_keys(self.keys))
+        await self._runtime.in_thread(self._write_membership, start)
+        self.changes.note()
+
+    def _write_membership(self, start: int) -> None:
+        with self.database.transaction():
+            self.log_rows.truncate_membership(start)
+            for at in range(start, len(self.membership_chain)):
+                entry = self.membership_chain[at]
+                self.log_rows.append_membership(at, entry.id, entry.data)
