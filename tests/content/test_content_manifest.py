@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+import statistics
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
@@ -84,8 +85,9 @@ class TestTree:
         assert build([]) == Built(Content(Kind.FILE), ())
 
     def test_one_changed_byte_in_1_gib_changes_one_list_for_each_level(self) -> None:
-        chunks = items(16_384)  # of 64 KiB
+        chunks = [Item(item.id, SIZE) for item in items(16_384)]
         before = build(chunks)
+        assert before.content.size == 1 << 30
         changed = []
         for at in range(100, 16_384, 1500):
             edited = [*chunks[:at], Item(ChunkId(at.to_bytes(32, "little")), chunks[at].size), *chunks[at + 1 :]]
@@ -93,12 +95,13 @@ class TestTree:
         assert sorted(changed)[len(changed) // 2] == before.content.depth  # the list naming the chunk, up to the root
         assert max(changed) <= 8  # where the edit made or unmade the end of a list
 
-    @settings(max_examples=15, deadline=None)
-    @given(st.integers(0, 2999), st.integers(0, 3), st.integers(0, 3))
-    def test_inserted_and_removed_chunks_leave_most_lists_alone(self, at: int, removed: int, inserted: int) -> None:
-        chunks = items(3000)
-        before, after = build(chunks), build([*chunks[:at], *items(inserted, 2), *chunks[at + removed :]])
-        assert len({*after.lists} - {*before.lists}) <= 12  # of about 30
+    def test_inserted_and_removed_chunks_leave_most_lists_alone(self) -> None:
+        chunks, source, changed = items(3000), random.Random(3), []
+        before = {*build(chunks).lists}  # about 30
+        for _ in range(25):
+            at, removed, inserted = source.randrange(3000), source.randrange(4), items(source.randrange(4), 2)
+            changed.append(len({*build([*chunks[:at], *inserted, *chunks[at + removed :]]).lists} - before))
+        assert statistics.mean(changed) <= 3
 
     def test_lists_can_be_taken_while_a_huge_file_is_read(self) -> None:
         builder, taken, most = ManifestBuilder(KEYS), [], 0
