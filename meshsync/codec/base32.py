@@ -1,6 +1,6 @@
 """Bytes as text that people copy: Crockford's base 32 in lower case, with a checksum.
 
-Invariant: one value has one text; a change within 32 bits in a row, such as one mistyped character, is noticed (CRC-32).
+Invariant: one value has one text; a change within 32 bits, such as one mistyped character, is noticed (CRC-32).
 Source: D. Crockford, "Base 32", 2019 (the alphabet without i, l, o, u); bits are packed as in RFC 4648.
 """
 
