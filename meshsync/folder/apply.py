@@ -14,7 +14,7 @@ from contextlib import suppress
 from meshsync.folder import attributes, faults
 from meshsync.folder.names import refused_path
 from meshsync.folder.root import Root
-from meshsync.folder.staging import StagedFile, Staging
+from meshsync.folder.staging import NOTHING, Staged, StagedFile, Staging
 from meshsync.folder.swap import Entry, Keep, Swapper, came_out, is_expected, move_new, status_or_none
 from meshsync.folder.types import Blocked, Changed, Done, Outcome, Reason, RelativePath, Stat
 from meshsync.limits import LINK_TARGET_BYTES_MAX
@@ -58,21 +58,14 @@ class Applier:
     ) -> Outcome:
         """Put a finished file at `path`, replacing the file, link or empty directory `expected`, None for nothing.
 
-        Done consumes `staged`; otherwise it stays in the staging area, to be tried again or discarded. `keep` gets
+        Done consumes `staged`; otherwise it is to be discarded, or tried again while it has a name. `keep` gets
         the replaced file before it is removed.
         """
-        assert staged.stat is not None, "finish comes first"
-        stat = staged.stat
-
-        def put(fd: int, name: bytes) -> Outcome:
-            outcome, staged_name = self._swapper.put(staged.name, stat, Entry(fd, name), expected, keep)
-            if isinstance(outcome, Done):
-                staged.close()
-            else:
-                staged.name = staged_name
-            return outcome
-
-        return self._attempt(path, put)
+        assert staged.stat is not NOTHING, "finish comes first"
+        outcome = self._attempt(path, lambda fd, name: self._swapper.put(staged, Entry(fd, name), expected, keep))
+        if isinstance(outcome, Done):
+            staged.close()
+        return outcome
 
     def make_link(self, path: RelativePath, target: bytes, mtime_ns: int, expected: Stat | None = None) -> Outcome:
         """Put a symbolic link with the raw `target` at `path`, replacing what `replace` would."""
@@ -112,17 +105,15 @@ class Applier:
 
     def _put_made(self, fd: int, name: bytes, stage: Callable[[bytes], None], expected: Stat | None) -> Outcome:
         """Put what `stage` makes under a fresh name at `name`, and leave nothing behind if that cannot be done."""
-        staged_name = b"stage-" + self.staging.token()
-        outcome: Outcome | None = None
+        staged = Staged(b"stage-" + self.staging.token(), NOTHING)
         try:
-            stage(staged_name)
-            staged = self._syscalls.status(self.staging.fd, staged_name).stat
-            outcome, staged_name = self._swapper.put(staged_name, staged, Entry(fd, name), expected)
+            stage(staged.name)
+            staged.stat = self._syscalls.status(self.staging.fd, staged.name).stat
+            return self._swapper.put(staged, Entry(fd, name), expected)
         finally:
-            if not isinstance(outcome, Done) and not (isinstance(outcome, Changed) and outcome.rescued):
+            if staged.name:
                 with suppress(OSError):
-                    self.staging.remove(staged_name)
-        return outcome
+                    self.staging.remove(staged.name)
 
     def remove_file(self, path: RelativePath, expected: Stat, keep: Keep | None = None) -> Outcome:
         """Remove the file or link `expected`. `keep` gets the file before it is removed."""

@@ -46,15 +46,23 @@ class Rescued:
     expected: Stat
 
 
-class StagedFile:
-    """A new file being built.
+class Staged:
+    """An object in the staging area that is ready to be put in place.
 
-    `name` is its name in the staging area, stable until it is put in place. `stat` is set by `finish`.
+    `name` is its name there: putting it in place may change it, and it is empty once the object is not known to be
+    there, so that what came out of the tree instead is never taken for ours. `stat` tells which object it is.
     """
 
+    def __init__(self, name: bytes, stat: Stat) -> None:
+        self.name, self.stat = name, stat
+
+
+class StagedFile(Staged):
+    """A new file being built. `stat` is NOTHING until `finish`."""
+
     def __init__(self, staging: Staging, name: bytes, fd: int, size: int, written_end: int) -> None:
-        self.name, self.size = name, size
-        self.stat: Stat | None = None
+        super().__init__(name, NOTHING)
+        self.size = size
         self._staging, self._fd = staging, fd
         self._written_end = written_end
 
@@ -113,10 +121,11 @@ class StagedFile:
             self._fd = -1
 
     def discard(self) -> None:
-        """Release the descriptor and remove the file."""
+        """Release the descriptor and remove the file, if it is still in the staging area."""
         self.close()
-        with _ResourceErrors(), suppress(FileNotFoundError):
-            self._staging.syscalls.unlink(self._staging.fd, self.name)
+        if self.name:
+            with _ResourceErrors(), suppress(FileNotFoundError):
+                self._staging.syscalls.unlink(self._staging.fd, self.name)
 
 
 class Staging:

@@ -15,7 +15,7 @@ from typing import Final, NamedTuple, TypeAlias
 from meshsync.folder import faults
 from meshsync.folder.detect import same_object
 from meshsync.folder.linux import Status
-from meshsync.folder.staging import NOTHING, Staging
+from meshsync.folder.staging import NOTHING, Staged, Staging
 from meshsync.folder.syscalls import Syscalls
 from meshsync.folder.types import Blocked, Changed, Done, Outcome, Reason, Stat
 
@@ -83,40 +83,41 @@ class Swapper:
     def __init__(self, staging: Staging) -> None:
         self._staging, self._syscalls = staging, staging.syscalls
 
-    def put(
-        self, staged_name: bytes, staged: Stat, at: Entry, expected: Stat | None, keep: Keep | None = None
-    ) -> tuple[Outcome, bytes]:
+    def put(self, staged: Staged, at: Entry, expected: Stat | None, keep: Keep | None = None) -> Outcome:
         """Put a staged object at `at`, where `expected` lies, or nothing if None.
 
-        Returns the outcome and, unless it is Done, the name that the staged object now has in the staging area.
+        `staged.name` follows the object; it is empty once it is not known to be in the staging area.
         """
         found = status_or_none(self._syscalls, *at)
         if not is_expected(found, expected):
-            return Changed(found.stat if found else None), staged_name
+            return Changed(found.stat if found else None)
         if expected is None:
-            return self._put_new(staged_name, staged, at)
-        swap = self._staging.swap_name(staged, expected)
-        self._syscalls.rename(self._staging.fd, staged_name, self._staging.fd, swap)
+            return self._put_new(staged, at)
+        swap = self._staging.swap_name(staged.stat, expected)
+        self._syscalls.rename(self._staging.fd, staged.name, self._staging.fd, swap)
+        staged.name = swap
         try:
             self._syscalls.exchange(self._staging.fd, swap, *at)
         except FileNotFoundError:
-            return Changed(None), swap
+            return Changed(None)
         except OSError as error:
             if error.errno not in faults.CANNOT:
-                return faults.blocked(error), swap
-            return self._put_without_exchange(swap, staged, at, expected, keep), swap
-        return self._look(swap, staged, at, expected, keep), swap
+                raise
+            return self._put_without_exchange(staged, at, expected, keep)
+        staged.name = b""
+        return self._look(swap, staged, at, expected, keep)
 
-    def _put_new(self, staged_name: bytes, staged: Stat, at: Entry) -> tuple[Outcome, bytes]:
+    def _put_new(self, staged: Staged, at: Entry) -> Outcome:
         try:
-            move_new(self._syscalls, self._staging.fd, staged_name, *at)
+            move_new(self._syscalls, self._staging.fd, staged.name, *at)
         except FileExistsError:
             found = status_or_none(self._syscalls, *at)
-            return Changed(found.stat if found else None), staged_name
+            return Changed(found.stat if found else None)
+        staged.name = b""
         self._syscalls.fsync(at.fd)
-        return self._done(staged, at), b""
+        return self._done(staged.stat, at)
 
-    def _look(self, swap: bytes, staged: Stat, at: Entry, expected: Stat, keep: Keep | None) -> Outcome:
+    def _look(self, swap: bytes, staged: Staged, at: Entry, expected: Stat, keep: Keep | None) -> Outcome:
         """Remove what came out if it is `expected`, which the new directory entry must outlive a power cut for."""
         out = self._syscalls.status(self._staging.fd, swap)
         if not came_out(expected, out):
@@ -129,9 +130,9 @@ class Swapper:
                 raise
             rescued = self._put_back(swap, staged, at)
             return Changed(out.stat, rescued) if rescued else Blocked(Reason.NOT_EMPTY)
-        return self._done(staged, at)
+        return self._done(staged.stat, at)
 
-    def _put_back(self, swap: bytes, staged: Stat, at: Entry) -> bytes:
+    def _put_back(self, swap: bytes, staged: Staged, at: Entry) -> bytes:
         """Give the path back what came out of it. Returns the name of an edit that stays in the staging area, or none.
 
         If the user wrote to the path once more meanwhile, that edit comes out here and is the one that stays.
@@ -141,7 +142,10 @@ class Swapper:
         except FileNotFoundError:
             return self._give_back(swap, at)
         self._syscalls.fsync(at.fd)
-        return b"" if came_out(staged, self._syscalls.status(self._staging.fd, swap)) else swap
+        if not came_out(staged.stat, self._syscalls.status(self._staging.fd, swap)):
+            return swap
+        staged.name = swap
+        return b""
 
     def _give_back(self, swap: bytes, at: Entry) -> bytes:
         try:
@@ -151,7 +155,7 @@ class Swapper:
         self._syscalls.fsync(at.fd)
         return b""
 
-    def _put_without_exchange(self, swap: bytes, staged: Stat, at: Entry, expected: Stat, keep: Keep | None) -> Outcome:
+    def _put_without_exchange(self, staged: Staged, at: Entry, expected: Stat, keep: Keep | None) -> Outcome:
         """Replace by plain rename, right after a last look. An edit that lands between the two is lost: `disk.md` 5.
 
         Between types, where rename cannot replace, the old object is taken out first and the path is empty meanwhile.
@@ -159,19 +163,20 @@ class Swapper:
         found = status_or_none(self._syscalls, *at)
         if found is None or not is_expected(found, expected):
             return Changed(found.stat if found else None)
-        self._keep(at, found, keep)
-        new = self._syscalls.status(self._staging.fd, swap)
+        new = self._syscalls.status(self._staging.fd, staged.name)
         if not modes.S_ISDIR(found.mode) and not modes.S_ISDIR(new.mode):
-            self._syscalls.rename(self._staging.fd, swap, *at)
+            self._keep(at, found, keep)
+            self._syscalls.rename(self._staging.fd, staged.name, *at)
+            staged.name = b""
             self._syscalls.fsync(at.fd)
-            return self._done(staged, at)
+            return self._done(staged.stat, at)
         if modes.S_ISDIR(found.mode):
             self._syscalls.remove_directory(*at)
         else:
-            taken = self.take_out(at, expected)
+            taken = self.take_out(at, expected, keep)
             if not isinstance(taken, Done):
                 return taken
-        return self._put_new(swap, staged, at)[0]
+        return self._put_new(staged, at)
 
     def take_out(self, at: Entry, expected: Stat, keep: Keep | None = None) -> Outcome:
         """Remove the file or link `expected` at `at`."""

@@ -90,7 +90,7 @@ def test_directory_that_goes_away_under_the_scan_is_not_observed(tmp_path: Path)
     syscalls = FaultySyscalls()
     tree = FolderTree(tmp_path / "root", syscalls)
     (tree.path / "d").mkdir()
-    syscalls.before["link_target"] = lambda: (tree.path / "d").rmdir()
+    syscalls.before["link_target"] = (tree.path / "d").rmdir
     (tree.path / "l").symlink_to("x")
     _, problems = tree.scan()
     assert problems[b"d",].reason is Reason.VANISHED
