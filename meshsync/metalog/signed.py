@@ -13,7 +13,7 @@ from meshsync import limits
 from meshsync.codec.canonical import Record, decode, encode
 from meshsync.crypto.identity import DeviceKeys
 from meshsync.crypto.signing import verify
-from meshsync.errors import IntegrityError, MalformedMessage
+from meshsync.errors import IntegrityError
 from meshsync.ids import FolderId, short
 from meshsync.metalog.fields import Device, Folder, Seq, Signature, check_version
 
@@ -61,11 +61,3 @@ def open_statement(data: bytes, kind: str, shape: type[S], folder: FolderId, siz
             folder=short(folder),
         )
     return statement
-
-
-def statement_body(data: bytes, size_max: int) -> bytes:
-    """Return the body bytes of a signed statement without verifying it. Raises MalformedMessage if it is not framed."""
-    body: bytes = decode(_Signed, data, size_max).body
-    if not body:
-        raise MalformedMessage("an empty statement")
-    return body

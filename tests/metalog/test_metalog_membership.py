@@ -6,8 +6,17 @@ import msgspec
 import pytest
 from log_scene import ANNA, BEN, CARA, DORA, EPOCH, EXPIRES_S, FOLDER, RELAY, TICKET, Folder, device, epoch, genesis
 
+from meshsync import limits
 from meshsync.crypto.identity import DeviceKeys
-from meshsync.errors import IntegrityError, MalformedMessage, NotAMember, RoleForbids, TicketInvalid
+from meshsync.errors import (
+    FormatUnsupported,
+    IntegrityError,
+    MalformedMessage,
+    NotAMember,
+    RoleForbids,
+    SignatureInvalid,
+    TicketInvalid,
+)
 from meshsync.ids import FolderId
 from meshsync.metalog.fields import ChainHead
 from meshsync.metalog.membership import KeyBoxAt, found, replay
@@ -23,6 +32,7 @@ from meshsync.metalog.membership_entry import (
     SetRelay,
     WrappedKey,
     open_membership,
+    sign_genesis,
 )
 from meshsync.roles import Role
 
@@ -302,3 +312,61 @@ class TestTheChain:
         folder.add(ANNA, folder.remove(CARA, 1, (PIN,)))
         assert replay([open_membership(entry.data) for entry in folder.entries], FOLDER) == folder.membership
         assert folder.membership.count == len(folder.entries)
+
+
+class TestBounds:
+    """Nothing that members control grows without a bound."""
+
+    def test_open_invites(self, monkeypatch: pytest.MonkeyPatch):
+        monkeypatch.setattr(limits, "INVITES_OPEN_MAX", 1)
+        folder = Folder()
+        folder.add(ANNA, folder.invite(TICKET, Role.WRITER))
+        with pytest.raises(MalformedMessage):
+            folder.add(ANNA, folder.invite(RELAY, Role.WRITER))
+
+    def test_members(self, monkeypatch: pytest.MonkeyPatch):
+        monkeypatch.setattr(limits, "MEMBERS_MAX", 2)
+        folder = shared((BEN, Role.WRITER))
+        with pytest.raises(MalformedMessage):
+            folder.join(CARA, Role.WRITER)
+
+    def test_relays(self, monkeypatch: pytest.MonkeyPatch):
+        monkeypatch.setattr(limits, "FOLDER_RELAYS_MAX", 1)
+        folder = Folder()
+        folder.add(ANNA, SetRelay(RELAY.device, ("h:1",)))
+        folder.add(ANNA, SetRelay(RELAY.device, ("h:2",)))
+        with pytest.raises(MalformedMessage):
+            folder.add(ANNA, SetRelay(BEN.device, ("h:1",)))
+
+
+class TestForm:
+    @pytest.mark.parametrize(
+        ("changes", "error"),
+        [
+            ({"chunk_min": 65537}, MalformedMessage),
+            ({"chunk_max": limits.CHUNK_SIZE_BYTES_MAX + 1}, MalformedMessage),
+            ({"chunk_min": 1}, MalformedMessage),
+            ({"suite": 2}, FormatUnsupported),
+        ],
+    )
+    def test_a_genesis_out_of_bounds_founds_nothing(self, changes: dict[str, int], error: type[Exception]):
+        """promises.md B 26: another suite is never negotiated."""
+        with pytest.raises(error):
+            sign_genesis(ANNA, msgspec.structs.replace(genesis().change, **changes))
+
+    def test_only_an_admission_carries_a_tickets_signature(self):
+        with pytest.raises(MalformedMessage):
+            Folder().sign(ANNA, SetPolicy(1, b""), TICKET)
+
+    def test_an_admission_needs_the_tickets_signature(self):
+        folder = Folder()
+        folder.add(ANNA, folder.invite(TICKET, Role.WRITER))
+        for signer in (None, CARA):
+            with pytest.raises(SignatureInvalid):
+                folder.sign(BEN, Admit(TICKET.device, Role.WRITER, BEN.box_public), signer)
+
+    def test_a_change_concerns_a_member(self):
+        folder = Folder()
+        for change in (ChangeRole(BEN.device, Role.READER), folder.remove(BEN, 1)):
+            with pytest.raises(NotAMember):
+                folder.add(ANNA, change)

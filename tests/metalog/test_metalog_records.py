@@ -1,4 +1,4 @@
-"""docs/spec/log.md 4 to 7: stored records, receipts, log heads, checkpoints, and the log that holds them."""
+"""docs/spec/log.md 4 and 5: stored records, receipts, log heads, checkpoints, and the log that holds them."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from meshsync.codec.canonical import decode, encode
 from meshsync.errors import FormatUnsupported, IntegrityError, MalformedMessage, PeerOverran, SignatureInvalid
 from meshsync.ids import BlobId, FolderId, dot
 from meshsync.metalog.checkpoint import make_checkpoint, open_checkpoint
-from meshsync.metalog.fields import RelaySeen
+from meshsync.metalog.fields import RelaySeen, check_version
 from meshsync.metalog.head import (
     Fault,
     compare_heads,
@@ -145,6 +145,18 @@ def test_a_receipt_says_what_is_durable_where():
 def test_a_checkpoint_keeps_the_order_of_its_state():
     checkpoint = open_checkpoint(CHECKPOINT, FOLDER)
     assert checkpoint.state == BLOBS and list(checkpoint.vector) == sorted((FIRST.head, entry(BEN).head))
+
+
+def test_a_head_is_what_envelopes_say_of_it():
+    assert open_head(HEAD, FOLDER).seen == RelaySeen(RELAY.device, 3, bytes([5]) * 32)
+
+
+def test_a_longer_array_of_a_newer_version_is_told_from_junk():
+    """docs/spec/log.md 1: the version is the first field, however many follow."""
+    with pytest.raises(FormatUnsupported):
+        check_version(encode([2, *range(20)]), "record")
+    with pytest.raises(MalformedMessage):
+        check_version(encode([1 << 20]), "record")
 
 
 class TestRecordLog:
