@@ -1,6 +1,6 @@
 """What the relay needs of its storage: a metadata log, a chunk store, a hint bus. Chosen by URL in `relay.config`.
 
-Invariant: a call that returned is durable. Shard key is the folder: every call but `folders` and `pending` concerns one
+Invariant: a call that returned is durable. Shard key is the folder: every call but `folders` concerns one
 folder and is one transaction. One contract suite (`tests/contracts/test_relay_drivers_contract.py`) holds every driver.
 """
 
@@ -16,7 +16,7 @@ from meshsync.store.base import ScrubReport, Usage
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Where an entry stands: author, chain and sequence number. Records of other kinds have none."""
+    """Who signed a record and, of an entry, where it stands: chain and sequence number (else empty and 0)."""
 
     device: DeviceId
     chain: bytes
@@ -55,14 +55,6 @@ class FolderState:
 
 
 @dataclass(frozen=True, slots=True)
-class Stored:
-    """An upload that was durable when its STORED record, at `index`, was appended: its receipt is still owed."""
-
-    folder: FolderId
-    index: int
-
-
-@dataclass(frozen=True, slots=True)
 class Moved:
     """Nothing was written: the log has grown meanwhile to `index`. Decide again."""
 
@@ -74,6 +66,13 @@ class OverQuota:
     """Nothing was written: `bytes_free` is less than what was asked for."""
 
     bytes_free: int
+
+
+@dataclass(frozen=True, slots=True)
+class NotHeld:
+    """Nothing was written: the folder no longer holds these blobs."""
+
+    blobs: tuple[BlobId, ...]
 
 
 class MetadataLog(Protocol):
@@ -89,31 +88,27 @@ class MetadataLog(Protocol):
         """Return the folder's state, None if it does not exist."""
 
     async def append(
-        self,
-        folder: FolderId,
-        after: int,
-        rows: Sequence[Row],
-        *,
-        owes: Sequence[int] = (),
-        settles: Sequence[int] = (),
-    ) -> Moved | OverQuota | None:
+        self, folder: FolderId, after: int, rows: Sequence[Row], pins: Sequence[BlobId] = ()
+    ) -> Moved | OverQuota | NotHeld | None:
         """Append `rows`, numbered from `after` + 1, if `after` is still the folder's last index; None on success.
 
-        `owes`: indices among `rows` whose receipt is owed from now on; `settles`: indices whose receipt is in `rows`.
-        The bytes of entries are charged to the folder and to their author.
+        Rows with a place are charged to the folder and to their author. `pins` are the blobs that STORED records among
+        `rows` list: they are kept until the folder lets go of them; if one is not held, nothing is written.
         """
 
-    async def read(self, folder: FolderId, start: int, bytes_max: int, items_max: int) -> list[Row]:
-        """Return rows from index `start` on: at least one if there is one, then as many as the bounds allow."""
+    async def read(
+        self, folder: FolderId, start: int, bytes_max: int, items_max: int, kinds: Sequence[int] = ()
+    ) -> list[Row]:
+        """Return rows from index `start` on: at least one if there is one, then as many as the bounds allow.
 
-    async def read_kinds(self, folder: FolderId, start: int, kinds: Sequence[int], items_max: int) -> list[Row]:
-        """Return the first `items_max` rows of these kinds from index `start` on, without the others."""
+        With `kinds`, only rows of these kinds.
+        """
 
     async def find(self, folder: FolderId, records: Iterable[RecordId]) -> dict[RecordId, Known]:
         """Return what is known of those of `records` that the folder's log holds."""
 
-    async def owed(self, items_max: int) -> list[Stored]:
-        """Return uploads whose receipts are still owed, oldest first: the outbox to work off after a crash."""
+    async def places(self, folder: FolderId, places: Iterable[tuple[bytes, int]]) -> set[tuple[bytes, int]]:
+        """Return those (chain, sequence number) of `places` at which the log holds an entry."""
 
     async def blobs(self, folder: FolderId, blobs: Iterable[BlobId]) -> dict[BlobId, int]:
         """Return the sizes in bytes of those of `blobs` that the folder holds."""
@@ -128,9 +123,6 @@ class MetadataLog(Protocol):
 
     async def lease(self, folder: FolderId, blobs: Iterable[BlobId], leased_until_s: int) -> None:
         """Extend the leases of those of `blobs` that the folder holds: they are not collected before."""
-
-    async def pin(self, folder: FolderId, blobs: Iterable[BlobId]) -> None:
-        """Keep those of `blobs` that the folder holds until `drop_blobs`: an accepted STORED record lists them."""
 
     async def unleased(self, folder: FolderId, now_s: int, items_max: int) -> list[BlobId]:
         """Return blobs that no STORED record lists and whose lease ended before `now_s`."""
@@ -186,8 +178,8 @@ class HintBus(Protocol):
 class HintStream(Protocol):
     """One follower. It holds at most one hint: the newest."""
 
-    async def next(self) -> int:
-        """Return the newest index published since the last call, waiting for one if there is none."""
+    async def next(self) -> int | None:
+        """Return the newest index published since the last call, waiting for one if there is none; None once closed."""
 
     def close(self) -> None:
-        """Stop following."""
+        """Stop following. Idempotent."""

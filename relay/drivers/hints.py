@@ -46,6 +46,7 @@ class LocalHintStream:
         self._bus, self._folder = bus, folder
         self._newest = 0
         self._changed = asyncio.Event()
+        self._closed = False
 
     def offer(self, index: int) -> None:
         """Take a hint; the newer of two stays."""
@@ -53,10 +54,14 @@ class LocalHintStream:
             self._newest = index
             self._changed.set()
 
-    async def next(self) -> int:
+    async def next(self) -> int | None:
         await self._changed.wait()
+        if self._closed:
+            return None
         self._changed.clear()
         return self._newest
 
     def close(self) -> None:
+        self._closed = True
+        self._changed.set()
         self._bus.forget(self, self._folder)

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from meshsync.ids import BlobId, DeviceId, FolderId, RecordId
-from relay.drivers.base import FolderState, Known, Moved, OverQuota, Row, Stored
+from relay.drivers.base import FolderState, Known, Moved, NotHeld, OverQuota, Row
 
 
 @dataclass(slots=True)
@@ -22,7 +22,6 @@ class _Folder:
     allowed: int
     rows: list[Row] = field(default_factory=list)
     known: dict[RecordId, Known] = field(default_factory=dict)
-    owed: set[int] = field(default_factory=set)
     blobs: dict[BlobId, _Blob] = field(default_factory=dict)
     charges: dict[DeviceId, int] = field(default_factory=dict)
 
@@ -64,45 +63,42 @@ class MemoryLog:
         return FolderState(len(held.rows), held.rows[-1].head, sum(held.charges.values()), held.allowed)
 
     async def append(
-        self,
-        folder: FolderId,
-        after: int,
-        rows: Sequence[Row],
-        *,
-        owes: Sequence[int] = (),
-        settles: Sequence[int] = (),
-    ) -> Moved | OverQuota | None:
+        self, folder: FolderId, after: int, rows: Sequence[Row], pins: Sequence[BlobId] = ()
+    ) -> Moved | OverQuota | NotHeld | None:
         held = self.contents[folder]
         if len(held.rows) != after:
             return Moved(len(held.rows))
         if sum(len(row.data) for row in rows if row.place is not None) > held.free:
             return OverQuota(held.free)
+        lost = set(pins) - held.blobs.keys()
+        if lost:
+            return NotHeld(tuple(sorted(lost)))
         held.insert(rows)
-        held.owed |= set(owes)
-        held.owed -= set(settles)
+        for blob in pins:
+            held.blobs[blob].pinned = True
         return None
 
-    async def read(self, folder: FolderId, start: int, bytes_max: int, items_max: int) -> list[Row]:
+    async def read(
+        self, folder: FolderId, start: int, bytes_max: int, items_max: int, kinds: Sequence[int] = ()
+    ) -> list[Row]:
         page: list[Row] = []
         total = 0
         for row in self._held(folder).rows[max(0, start - 1) :]:
+            if kinds and row.kind not in kinds:
+                continue
             total += len(row.data)
             if len(page) == items_max or (page and total > bytes_max):
                 break
             page.append(row)
         return page
 
-    async def read_kinds(self, folder: FolderId, start: int, kinds: Sequence[int], items_max: int) -> list[Row]:
-        rows = self._held(folder).rows[max(0, start - 1) :]
-        return [row for row in rows if row.kind in kinds][:items_max]
-
     async def find(self, folder: FolderId, records: Iterable[RecordId]) -> dict[RecordId, Known]:
         known = self._held(folder).known
         return {record: known[record] for record in records if record in known}
 
-    async def owed(self, items_max: int) -> list[Stored]:
-        all_owed = [Stored(folder, index) for folder, held in self.contents.items() for index in sorted(held.owed)]
-        return all_owed[:items_max]
+    async def places(self, folder: FolderId, places: Iterable[tuple[bytes, int]]) -> set[tuple[bytes, int]]:
+        held = {(row.place.chain, row.place.seq) for row in self._held(folder).rows if row.place and row.place.seq}
+        return held.intersection(places)
 
     async def blobs(self, folder: FolderId, blobs: Iterable[BlobId]) -> dict[BlobId, int]:
         held = self._held(folder).blobs
@@ -125,12 +121,6 @@ class MemoryLog:
         for blob in blobs:
             if blob in held:
                 held[blob].leased_until_s = max(held[blob].leased_until_s, leased_until_s)
-
-    async def pin(self, folder: FolderId, blobs: Iterable[BlobId]) -> None:
-        held = self.contents[folder].blobs
-        for blob in blobs:
-            if blob in held:
-                held[blob].pinned = True
 
     async def unleased(self, folder: FolderId, now_s: int, items_max: int) -> list[BlobId]:
         held = self._held(folder).blobs

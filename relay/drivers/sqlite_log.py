@@ -16,7 +16,7 @@ from meshsync.ids import BlobId, DeviceId, FolderId, RecordId
 from meshsync.limits import RELAY_COMMIT_CHANGES_MAX, STORE_LOOKUP_ITEMS_MAX
 from meshsync.runtime import Runtime
 from relay.drivers import sqlite_blobs
-from relay.drivers.base import FolderState, Known, Moved, OverQuota, Place, Row, Stored
+from relay.drivers.base import FolderState, Known, Moved, NotHeld, OverQuota, Place, Row
 from relay.drivers.batching import Batcher
 from relay.drivers.sqlite_schema import open_database, typed
 
@@ -59,52 +59,28 @@ class SqliteLog:
         return FolderState(*rows[0]) if rows else None
 
     async def append(
-        self,
-        folder: FolderId,
-        after: int,
-        rows: Sequence[Row],
-        *,
-        owes: Sequence[int] = (),
-        settles: Sequence[int] = (),
-    ) -> Moved | OverQuota | None:
-        def change(db: sqlite3.Connection) -> Moved | OverQuota | None:
+        self, folder: FolderId, after: int, rows: Sequence[Row], pins: Sequence[BlobId] = ()
+    ) -> Moved | OverQuota | NotHeld | None:
+        def change(db: sqlite3.Connection) -> Moved | OverQuota | NotHeld | None:
             number = _known_number(db, folder)
-            last, used, allowed = db.execute(
-                "SELECT last, used, allowed FROM folders WHERE number = ?", (number,)
-            ).fetchone()
+            last, free = db.execute("SELECT last, allowed - used FROM folders WHERE number = ?", (number,)).fetchone()
             if last != after:
                 return Moved(last)
-            charged = sum(len(row.data) for row in rows if row.place is not None)
-            if charged > allowed - used:
-                return OverQuota(max(0, allowed - used))
+            if sum(len(row.data) for row in rows if row.place is not None) > free:
+                return OverQuota(max(0, free))
+            lost = set(pins) - sqlite_blobs.sizes(db, number, pins).keys()
+            if lost:
+                return NotHeld(tuple(sorted(lost)))
             _insert(db, number, rows)
-            db.executemany("INSERT INTO owed VALUES(?, ?)", [(number, index) for index in owes])
-            db.executemany("DELETE FROM owed WHERE folder = ? AND idx = ?", [(number, index) for index in settles])
+            sqlite_blobs.pin(db, number, pins)
             return None
 
         return await self._change(change)
 
-    async def read(self, folder: FolderId, start: int, bytes_max: int, items_max: int) -> list[Row]:
-        sizes = await self._read(
-            "SELECT idx, length(data) FROM records WHERE folder = (SELECT number FROM folders WHERE id = ?)"
-            " AND idx >= ? ORDER BY idx LIMIT ?",
-            folder,
-            start,
-            items_max,
-        )
-        end, total = start, 0
-        for index, size in sizes:
-            total += size
-            if total > bytes_max and index != start:
-                break
-            end = index + 1
-        return await self._rows("idx >= ? AND idx < ? ORDER BY idx", folder, start, end)
-
-    async def read_kinds(self, folder: FolderId, start: int, kinds: Sequence[int], items_max: int) -> list[Row]:
-        marks = ",".join("?" * len(kinds))
-        return await self._rows(
-            f"kind IN ({marks}) AND idx >= ? ORDER BY idx LIMIT ?", folder, *kinds, start, items_max
-        )
+    async def read(
+        self, folder: FolderId, start: int, bytes_max: int, items_max: int, kinds: Sequence[int] = ()
+    ) -> list[Row]:
+        return await self._look(lambda db: _page(db, _number(db, folder), start, bytes_max, items_max, kinds))
 
     async def find(self, folder: FolderId, records: Iterable[RecordId]) -> dict[RecordId, Known]:
         asked, found = list(records), {}
@@ -120,11 +96,15 @@ class SqliteLog:
                 found[RecordId(record)] = Known(index, kind, _place(device, chain, seq))
         return found
 
-    async def owed(self, items_max: int) -> list[Stored]:
-        rows = await self._read(
-            "SELECT id, idx FROM owed JOIN folders ON number = folder ORDER BY folder, idx LIMIT ?", items_max
-        )
-        return [Stored(FolderId(folder), index) for folder, index in rows]
+    async def places(self, folder: FolderId, places: Iterable[tuple[bytes, int]]) -> set[tuple[bytes, int]]:
+        asked = list(places)
+
+        def look(db: sqlite3.Connection) -> set[tuple[bytes, int]]:
+            number = _number(db, folder)
+            sql = "SELECT 1 FROM records WHERE folder = ? AND chain = ? AND seq = ? AND seq > 0 LIMIT 1"
+            return {place for place in asked if db.execute(sql, (number, *place)).fetchone()}
+
+        return await self._look(look)
 
     async def blobs(self, folder: FolderId, blobs: Iterable[BlobId]) -> dict[BlobId, int]:
         asked = list(blobs)
@@ -140,10 +120,6 @@ class SqliteLog:
     async def lease(self, folder: FolderId, blobs: Iterable[BlobId], leased_until_s: int) -> None:
         asked = list(blobs)
         await self._change(lambda db: sqlite_blobs.lease(db, _known_number(db, folder), asked, leased_until_s))
-
-    async def pin(self, folder: FolderId, blobs: Iterable[BlobId]) -> None:
-        asked = list(blobs)
-        await self._change(lambda db: sqlite_blobs.pin(db, _known_number(db, folder), asked))
 
     async def unleased(self, folder: FolderId, now_s: int, items_max: int) -> list[BlobId]:
         return await self._look(lambda db: sqlite_blobs.unleased(db, _number(db, folder), now_s, items_max))
@@ -193,17 +169,31 @@ class SqliteLog:
     async def _read(self, sql: str, *values: object) -> list[Any]:
         return await self._look(lambda db: db.execute(sql, values).fetchall())
 
-    async def _rows(self, where: str, folder: FolderId, *values: object) -> list[Row]:
-        rows = await self._read(
-            f"SELECT {_ROW} FROM records WHERE folder = (SELECT number FROM folders WHERE id = ?) AND {where}",
-            folder,
-            *values,
-        )
-        return [Row(index, RecordId(id_), kind, data, head, _place(*at)) for index, id_, kind, data, head, *at in rows]
-
 
 def _place(device: bytes | None, chain: bytes | None, seq: int | None) -> Place | None:
     return None if device is None or chain is None or seq is None else Place(DeviceId(device), chain, seq)
+
+
+def _page(
+    db: sqlite3.Connection, number: int | None, start: int, bytes_max: int, items_max: int, kinds: Sequence[int]
+) -> list[Row]:
+    """Look at the sizes first, so that no more than the page is read."""
+    where = f"folder = ? AND idx >= ?{' AND kind IN (' + ','.join('?' * len(kinds)) + ')' if kinds else ''}"
+    indices: list[int] = []
+    total = 0
+    for index, size in db.execute(
+        f"SELECT idx, length(data) FROM records WHERE {where} ORDER BY idx LIMIT ?", (number, start, *kinds, items_max)
+    ):
+        total += size
+        if indices and total > bytes_max:
+            break
+        indices.append(index)
+    if not indices:
+        return []
+    rows = db.execute(
+        f"SELECT {_ROW} FROM records WHERE {where} AND idx <= ? ORDER BY idx", (number, start, *kinds, indices[-1])
+    )
+    return [Row(index, RecordId(id_), kind, data, head, _place(*at)) for index, id_, kind, data, head, *at in rows]
 
 
 def _number(db: sqlite3.Connection, folder: FolderId) -> int | None:

@@ -18,7 +18,7 @@ CREATE TABLE records(folder INTEGER NOT NULL, idx INTEGER NOT NULL, id BLOB NOT 
                      head BLOB NOT NULL, device BLOB, chain BLOB, seq INTEGER, data BLOB NOT NULL,
                      UNIQUE(folder, idx), UNIQUE(folder, id));
 CREATE INDEX records_by_kind ON records(folder, kind, idx);
-CREATE TABLE owed(folder INTEGER NOT NULL, idx INTEGER NOT NULL, PRIMARY KEY(folder, idx)) WITHOUT ROWID;
+CREATE INDEX records_by_place ON records(folder, chain, seq) WHERE seq > 0;
 CREATE TABLE blobs(folder INTEGER NOT NULL, id BLOB NOT NULL, size INTEGER NOT NULL, device BLOB NOT NULL,
                    leased_until INTEGER NOT NULL, pinned INTEGER NOT NULL DEFAULT 0,
                    PRIMARY KEY(folder, id)) WITHOUT ROWID;
