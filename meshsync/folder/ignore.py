@@ -70,8 +70,16 @@ class IgnoreRules:
             if why:
                 self.bad.append(BadPattern(number, why))
             else:
-                usable.append(line)
+                usable.append(_below(line))
         return usable
+
+
+def _below(line: str) -> str:
+    """Return a pattern equal to `line` that does not match the directory `d` itself if `line` is `d/**`.
+
+    pathspec matches `d/**` with `d/`, git does not. As nothing below an ignored name is entered, `d/*` says the same.
+    """
+    return line.rstrip()[:-1] if line.rstrip().endswith("/**") else line
 
 
 def _fault(line: str) -> str:
