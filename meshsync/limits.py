@@ -174,7 +174,6 @@ PAIR_TRIES_MAX: Final = 5  # admissions that lose against another change of the 
 DIAL_JITTER_S: Final = 0.3  # spread of the first attempt, so that two devices that find each other rarely dial at once
 DIAL_PAUSE_S: Final = 1.0  # before the second attempt, doubling
 DIAL_PAUSE_S_MAX: Final = 60.0
-DIAL_TIMEOUT_S: Final = 5.0  # a device on the LAN answers within milliseconds, one far away within a second
 DIAL_TRIES_MAX: Final = 1000  # attempts at one announcement: most of a day
 DIAL_TARGETS_MAX: Final = 1000  # announcements remembered
 UPLOAD_BATCH_BYTES: Final = 4 * MIB  # offered to a relay at once, sealed; half of WANT_BYTES_MAX leaves room for padding

@@ -1,4 +1,4 @@
-"""A counter that tasks wait on: "has anything changed since you looked?" Invariant: no change is missed, many are one."""
+"""A counter that tasks wait on: has anything changed since I looked? Invariant: no change is missed, many are one."""
 
 from __future__ import annotations
 

@@ -133,7 +133,7 @@ class RelayReader:
             match records[0].kind:
                 case RecordKind.MEMBERSHIP:
                     start = open_membership(data[0]).body.seq
-                    await self._replica.receive_membership(start, data)
+                    await self._replica.receive_membership(start, data, ordered=True)
                 case RecordKind.ENTRY:
                     await self._replica.receive_entries(data)
                     await self._runtime.in_thread(self._entries_kept, data)

@@ -25,7 +25,7 @@ from meshsync.ids import ChainId, DeviceId, EntryId, NodeId, RecordId, dot, shor
 from meshsync.index.database import Database
 from meshsync.index.log_rows import EntryRow, LogRows
 from meshsync.index.meta import Meta
-from meshsync.index.version_rows import VersionRows
+from meshsync.index.version_rows import VersionRow, VersionRows
 from meshsync.limits import ENTRY_BATCH_BYTES_MAX, ENTRY_ENVELOPE_BYTES_MAX, RECORDS_PAGE_ITEMS_MAX, SEEN_MAX
 from meshsync.metalog.admission import may_append_entry
 from meshsync.metalog.chain import Accepted, BranchAlarm, ChainSet, Delivered, Row
@@ -40,7 +40,7 @@ from meshsync.metalog.entry import (
 )
 from meshsync.metalog.fields import ChainHead
 from meshsync.metalog.membership import Membership, replay
-from meshsync.metalog.membership_entry import Change, OpenedMembership, open_membership, sign_change
+from meshsync.metalog.membership_entry import Admit, Change, OpenedMembership, open_membership, sign_change
 from meshsync.metalog.membership_merge import merge
 from meshsync.runtime import Runtime
 from meshsync.store.files import SystemFiles, write_atomic
@@ -51,6 +51,7 @@ from meshsync.wire.peer_messages import Heads
 log = logging.getLogger(__name__)
 
 OWN_CHAIN_KEY = "own chain"
+LISTED_KEY = "entries listed"  # how many entries, in order, have their rows in the version table
 
 
 class Replica:
@@ -77,6 +78,7 @@ class Replica:
         self.view = View()
         self.dirty: set[NodeId] = set()
         self.alarms: list[BranchAlarm] = []
+        self.ticket_keys: DeviceKeys | None = None  # of the ticket that admitted this device, while it runs
         self.unreadable: dict[EntryId, str] = {}
         self.applied: tuple[ChainHead, ...] = ()
         self.log_rows = LogRows(database)
@@ -93,21 +95,24 @@ class Replica:
 
     def load(self) -> None:
         """Rebuild chains and view from the index. Blocking; call once before anything else."""
-        self.chains = ChainSet(Row(*link) for link in self._links())
-        for row in self.log_rows.entries():
+        self.chains = ChainSet(Row(*link) for link in self.log_rows.entry_links())
+        listed = int.from_bytes(self.meta.get(LISTED_KEY) or b"", "big")
+        rows: list[VersionRow] = []
+        for count, row in enumerate(self.log_rows.entries(), 1):
             signed = SignedEntry(row.envelope, row.signature, row.payload)
-            opened = OpenedEntry(row.id, row.chain, decode(Envelope, row.envelope, ENTRY_ENVELOPE_BYTES_MAX), signed)
-            self._apply(opened, row.time)
+            envelope = decode(Envelope, row.envelope, ENTRY_ENVELOPE_BYTES_MAX)
+            opened = OpenedEntry(row.id, row.chain, envelope, signed)
+            fresh = self._apply(opened, row.time)
+            if count > listed:
+                rows.extend(fresh)
             if opened.device == self.device.device:
-                self._seen_before.update(opened.envelope.seen)
+                self._seen_before.update(envelope.seen)
+        self._list_versions(rows)
         own = self.meta.get(OWN_CHAIN_KEY)
         if own is not None:
-            rows = self.chains.rows(ChainId(own))
-            self._own = rows[-1].head if rows else None
+            held = self.chains.rows(ChainId(own))
+            self._own = held[-1].head if held else None
         self.dirty.clear()
-
-    def _links(self) -> list[tuple[DeviceId, ChainId, int, EntryId, bytes, int]]:
-        return self.log_rows.entry_links()
 
     # --- what others ask ------------------------------------------------------------------------------------
 
@@ -179,7 +184,7 @@ class Replica:
             await self._keep(outcome.delivered)
             self._own = entry.head
             self._seen_before.update(seen)
-            self._believe(outcome.delivered)
+            await self._believe(outcome.delivered)
             return entry
 
     def _newly_seen(self) -> tuple[ChainHead, ...]:
@@ -235,7 +240,7 @@ class Replica:
                         self.alarms.extend(outcome.alarms)
             if delivered:
                 await self._keep(tuple(delivered))
-                self._believe(tuple(delivered))
+                await self._believe(tuple(delivered))
             if error is not None:
                 raise error
             return bool(delivered)
@@ -282,28 +287,35 @@ class Replica:
                 if row.device == self.device.device:
                     self.meta.set(OWN_CHAIN_KEY, row.chain)
 
-    def _believe(self, delivered: Sequence[Delivered]) -> None:
+    async def _believe(self, delivered: Sequence[Delivered]) -> None:
+        rows: list[VersionRow] = []
         for item in delivered:
-            self._apply(item.entry, item.row.time)
+            rows.extend(self._apply(item.entry, item.row.time))
+        await self._runtime.in_thread(self._list_versions, rows)
         self.changes.note()
 
-    def _apply(self, entry: OpenedEntry, time: int) -> None:
+    def _list_versions(self, rows: list[VersionRow]) -> None:
+        with self.database.transaction():
+            self.versions.add(rows)
+            self.meta.set(LISTED_KEY, len(self.chains).to_bytes(8, "big"))
+
+    def _apply(self, entry: OpenedEntry, time: int) -> list[VersionRow]:
+        """Bring one delivered entry into the view; return its rows of history."""
         try:
-            batch = unseal_chunk(
+            data = unseal_chunk(
                 self.keys, entry.envelope.epoch, BlobKind.BATCH, entry.signed.payload, ENTRY_BATCH_BYTES_MAX
             )
-            read = decode_batch(batch, entry.chain, entry.envelope.seq)
+            batch = decode_batch(data, entry.chain, entry.envelope.seq)
+            rows = version_rows(self.view, entry, time, batch.time_ns, batch.ops)
+            self.dirty |= self.view.apply(
+                DeliveredEntry(entry.device, entry.chain, entry.envelope.seq, time, tuple(batch.ops))
+            )
         except (IntegrityError, MalformedMessage, AccessError) as error:
-            # Signed by a member, sealed by nobody's key or ill-formed: it orders the log and changes nothing.
+            # Signed by a member, but sealed under no known key or ill-formed: it orders the log and changes nothing.
             self.unreadable[entry.id] = error.what
             log.warning("entry %s of device %s: %s", short(entry.id), short(entry.device), error)
-            return
-        before = self.view
-        rows = version_rows(before, entry, time, read.time_ns, read.ops)
-        self.dirty |= self.view.apply(
-            DeliveredEntry(entry.device, entry.chain, entry.envelope.seq, time, tuple(read.ops))
-        )
-        self.versions.add(rows)
+            return []
+        return rows
 
     def entries_at_relay(self, entries: Sequence[RecordId]) -> None:
         """Note that a relay's log holds these entries: their removals and renames are durable. Blocking."""
@@ -330,10 +342,11 @@ class Replica:
             self.membership.apply(entry, self._runtime.wall_time_ns() // 10**9)
             await self._extend_membership([entry])
 
-    async def receive_membership(self, start: int, entries: tuple[bytes, ...]) -> bool:
+    async def receive_membership(self, start: int, entries: tuple[bytes, ...], ordered: bool = False) -> bool:
         """Take membership entries that begin at position `start`; return whether the chain here changed.
 
-        Of two chains that fork, the one that stands is a function of both. Raises what verification raises.
+        Of two chains that fork, the one that a relay `ordered` stands, else the one that a rule over both picks. Own
+        changes that lost are made again on top. Raises what verification raises.
         """
         opened = await self._runtime.in_thread(lambda: [open_membership(data) for data in entries])
         async with self._lock:
@@ -347,23 +360,39 @@ class Replica:
             if not mine:
                 await self._extend_membership(fresh)
                 return True
-            return await self._settle(base, mine, fresh)
+            return await self._settle(base, mine, fresh, ordered)
 
-    async def _settle(self, base: int, mine: list[OpenedMembership], theirs: list[OpenedMembership]) -> bool:
-        outcome = merge(replay(self.membership_chain[:base], self.folder), mine, theirs)
-        if outcome.winners[0].id == mine[0].id:
-            return False
-        log.warning("membership changed elsewhere at the same time; %d own changes dropped", len(outcome.dropped))
-        self.membership_chain = [*self.membership_chain[:base], *outcome.winners]
-        self.membership = outcome.membership
+    async def _settle(
+        self, base: int, mine: list[OpenedMembership], theirs: list[OpenedMembership], ordered: bool
+    ) -> bool:
+        below = replay(self.membership_chain[:base], self.folder)
+        if ordered:
+            membership, winners, losers = below, theirs, mine
+            for entry in theirs:
+                membership = membership.apply(entry)
+        else:
+            outcome = merge(below, mine, theirs)
+            if outcome.winners[0].id == mine[0].id:
+                return False
+            membership, winners, losers = outcome.membership, list(outcome.winners), list(outcome.repropose)
+        self.membership_chain = [*self.membership_chain[:base], *winners]
+        self.membership = membership
         await self._membership_changed(base)
-        for entry in outcome.repropose:
+        for entry in losers:
             if entry.author == self.device.device:
-                fresh = sign_change(
-                    self.device, self.folder, self.membership.head, self.membership.seq + 1, entry.change
-                )
-                await self._extend_membership([fresh])
+                await self._propose_again(entry.change)
         return True
+
+    async def _propose_again(self, change: Change) -> None:
+        ticket = self.ticket_keys if isinstance(change, Admit) else None
+        try:
+            self.membership.with_change(self.device.device, change)
+            entry = sign_change(
+                self.device, self.folder, self.membership.head, self.membership.seq + 1, change, ticket=ticket
+            )
+            await self._extend_membership([entry])
+        except MeshsyncError as error:
+            log.warning("a membership change of this device lost against another and cannot be made again: %s", error)
 
     async def _extend_membership(self, entries: Sequence[OpenedMembership]) -> None:
         membership = self.membership

@@ -1,0 +1,119 @@
+"""Becoming a member with a ticket, over a link to any member that knows the invitation.
+
+Invariant: nobody is admitted but by an entry that the ticket's key and the newcomer's key both signed, on the newest
+membership entry; the same ticket admits once.
+"""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from meshsync.agent.conversation import Conversation
+from meshsync.content.ticket import Ticket
+from meshsync.crypto.identity import DeviceKeys
+from meshsync.crypto.signing import verify
+from meshsync.errors import MeshsyncError, SignatureInvalid, TicketInvalid
+from meshsync.ids import DeviceId, FolderId
+from meshsync.limits import PAIR_TRIES_MAX, RECORDS_PAGE_BYTES_MAX
+from meshsync.metalog.membership import replay
+from meshsync.metalog.membership_entry import Admit, open_membership, sign_change
+from meshsync.transport.base import Link, Priority
+from meshsync.wire.peer_messages import (
+    MembershipPage,
+    PairAccepted,
+    PairAdmit,
+    PairRefused,
+    PairRequest,
+)
+
+PAIR_KIND = "pair"
+
+
+class PairedFolder(Protocol):
+    """What pairing needs of a folder."""
+
+    def has_open_ticket(self, ticket: DeviceId) -> bool:
+        """Whether an invitation with this ticket key is open here."""
+
+    def membership_page(self, start: int, bytes_max: int) -> list[bytes]:
+        """Return membership entries from `start` on."""
+
+    def membership_count(self) -> int:
+        """Return how many there are."""
+
+    async def admit(self, entry: bytes) -> None:
+        """Append the newcomer's entry. Raises AccessError, MalformedMessage, SignatureInvalid."""
+
+
+def pair_message(folder: FolderId, newcomer: DeviceId, server: DeviceId) -> bytes:
+    """Return what the ticket's key signs: it serves one newcomer at one device, whose keys the link has proven."""
+    return folder + newcomer + server
+
+
+async def serve_pairing(
+    conversation: Conversation, request: PairRequest, newcomer: DeviceId, own: DeviceId, folder: PairedFolder | None
+) -> None:
+    """Answer one pairing stream. Raises PeerError, LinkClosed; a refusal is told to the newcomer."""
+    ticket = DeviceId(request.ticket)
+    try:
+        verify(ticket, PAIR_KIND, pair_message(FolderId(request.folder), newcomer, own), request.signature)
+    except SignatureInvalid:
+        folder = None
+    if folder is None or not folder.has_open_ticket(ticket):
+        await conversation.send(PairRefused("the ticket is unknown, used, expired or revoked"))
+        return
+    start = 0
+    while page := folder.membership_page(start, RECORDS_PAGE_BYTES_MAX):
+        await conversation.send(MembershipPage(start, tuple(page)))
+        start += len(page)
+    await conversation.send(MembershipPage(start, ()))
+    admit = await conversation.expect(PairAdmit)
+    try:
+        await folder.admit(admit.entry)
+    except MeshsyncError as error:
+        await conversation.send(PairRefused(error.what[:200]))
+        return
+    await conversation.send(PairAccepted(folder.membership_count()))
+
+
+async def pair_over_link(link: Link, ticket: Ticket, keys: DeviceKeys, device_name: bytes, now_s: int) -> list[bytes]:
+    """Become a member through the device at the other end; return the whole membership chain, own admission last.
+
+    `device_name` is sealed. Raises TicketInvalid if the device refuses, PeerError, LinkClosed.
+    """
+    refused = ""
+    for _ in range(PAIR_TRIES_MAX):
+        conversation = Conversation(await link.open_stream(Priority.INTERACTIVE))
+        try:
+            signature = ticket.keys.sign(PAIR_KIND, pair_message(ticket.folder, keys.device, link.peer))
+            await conversation.send(PairRequest(ticket.folder, ticket.keys.device, signature))
+            entries: list[bytes] = []
+            while page := await _page(conversation):
+                entries.extend(page)
+            admission = make_admission(entries, ticket, keys, device_name, now_s)
+            await conversation.send(PairAdmit(admission))
+            message = await conversation.receive()
+            if isinstance(message, PairAccepted):
+                return [*entries, admission]
+            # Somebody else's entry came between: the chain is read again.
+            refused = message.reason if isinstance(message, PairRefused) else "no answer"
+        finally:
+            conversation.reset()
+    raise TicketInvalid(f"the inviting device refused: {refused}", next_step="Ask for a new ticket: meshsync share")
+
+
+def make_admission(entries: list[bytes], ticket: Ticket, keys: DeviceKeys, device_name: bytes, now_s: int) -> bytes:
+    """Return the entry by which this device admits itself on top of `entries`. Raises TicketInvalid and the like."""
+    membership = replay(map(open_membership, entries), ticket.folder)
+    invite = membership.open_invite(ticket.keys.device, now_s)
+    change = Admit(ticket.keys.device, invite.role, keys.box_public, device_name)
+    entry = sign_change(keys, ticket.folder, membership.head, membership.seq + 1, change, ticket=ticket.keys)
+    membership.apply(open_membership(entry.data))
+    return entry.data
+
+
+async def _page(conversation: Conversation) -> tuple[bytes, ...]:
+    message = await conversation.receive()
+    if isinstance(message, PairRefused):
+        raise TicketInvalid(message.reason, next_step="Ask for a new ticket: meshsync share")
+    return message.entries if isinstance(message, MembershipPage) else ()

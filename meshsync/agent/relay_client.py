@@ -1,0 +1,292 @@
+"""Keeps one relay linked, and every folder that is stored there in step with it: read, append, upload, fetch.
+
+Invariant: entries go up past first and at once; content follows in the background; a refusal for one folder never stops
+another; whatever ends a link, the next one goes on from the cursors.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Coroutine, Iterable
+from typing import Any, Protocol
+
+from meshsync.agent.changes import Changes
+from meshsync.agent.conversation import RelayConversation
+from meshsync.agent.fetcher import Fetcher
+from meshsync.agent.relay_reader import RelayReader
+from meshsync.agent.relay_source import RelaySource
+from meshsync.agent.replica import Replica
+from meshsync.agent.uploader import Uploader
+from meshsync.codec.canonical import encode
+from meshsync.errors import AccessError, MeshsyncError, NotAMember, TransientError
+from meshsync.ids import DeviceId, FolderId, RecordId, short
+from meshsync.index.chunk_rows import ChunkRows
+from meshsync.index.relay_rows import RelayRows
+from meshsync.index.version_rows import VersionRow
+from meshsync.limits import (
+    DIAL_PAUSE_S,
+    DIAL_PAUSE_S_MAX,
+    DIAL_TIMEOUT_S,
+    RECORDS_PAGE_BYTES_MAX,
+    RELAY_APPEND_ENTRIES_MAX,
+    UPLOAD_RECORD_VERSIONS_MAX,
+)
+from meshsync.metalog.entry import SignedEntry
+from meshsync.metalog.membership_entry import membership_id
+from meshsync.metalog.record_log import LogRecord, RecordKind
+from meshsync.runtime import Runtime
+from meshsync.transport.base import Endpoint, Link, Priority
+from meshsync.wire.relay_address import RelayAddress
+from meshsync.wire.relay_messages import (
+    AlreadyThere,
+    Append,
+    Appended,
+    AppendResult,
+    Attach,
+    Attached,
+    CreateFolder,
+    RecordRefused,
+    creation_proof,
+    refusal_error,
+)
+
+log = logging.getLogger(__name__)
+
+
+class RelayedFolder(Protocol):
+    """What a relay client needs of a folder."""
+
+    @property
+    def replica(self) -> Replica:
+        """The folder's log here."""
+
+    @property
+    def fetcher(self) -> Fetcher:
+        """Asks sources for chunks."""
+
+    @property
+    def chunk_rows(self) -> ChunkRows:
+        """Where chunks are."""
+
+    @property
+    def relay_rows(self) -> RelayRows:
+        """Cursors."""
+
+    @property
+    def paused(self) -> bool:
+        """Whether nothing is exchanged about the folder."""
+
+    def reader(self, relay: DeviceId) -> RelayReader:
+        """Return the one reader of that relay's log."""
+
+    def uploader(self, relay: DeviceId) -> Uploader:
+        """Return the one uploader to that relay."""
+
+    def to_upload(self, limit: int) -> list[VersionRow]:
+        """Return versions that this device should bring to a relay now, oldest first. Blocking."""
+
+    def relay_problem(self, relay: DeviceId, what: str) -> None:
+        """Tell the user why the relay does not serve the folder; empty when it does."""
+
+
+class RelayClient:
+    """One relay. `folders()` are those whose membership chain names it, or that are to be created there."""
+
+    def __init__(
+        self,
+        runtime: Runtime,
+        endpoint: Callable[[], Endpoint],
+        address: RelayAddress,
+        folders: Callable[[DeviceId], Iterable[RelayedFolder]],
+        own: DeviceId,
+        on_change: Callable[[], None],
+    ) -> None:
+        self.address = address
+        self.link: Link | None = None
+        self.problem = ""
+        self.connected = Changes()
+        self._runtime = runtime
+        self._endpoint = endpoint
+        self._folders = folders
+        self._own = own
+        self._on_change = on_change
+        self._wake = Changes()
+        self._serving: dict[FolderId, asyncio.Task[None]] = {}
+
+    def refresh(self) -> None:
+        """Look again at which folders the relay stores."""
+        self._wake.note()
+
+    async def run(self) -> None:
+        """Dial, serve, dial again, until cancelled."""
+        pause = DIAL_PAUSE_S
+        while True:
+            try:
+                link = await self._endpoint().dial(
+                    self.address.address, expect=self.address.device, discovery_key=None, timeout_s=DIAL_TIMEOUT_S
+                )
+            except MeshsyncError as error:
+                self.problem = error.what
+                self._on_change()
+                await self._runtime.sleep(pause * (0.5 + self._runtime.random()))
+                pause = min(pause * 2, DIAL_PAUSE_S_MAX)
+                continue
+            pause, self.problem, self.link = DIAL_PAUSE_S, "", link
+            self.connected.note()
+            self._on_change()
+            try:
+                await self._serve(link)
+            finally:
+                self.link = None
+                link.close("done")
+                self._on_change()
+
+    async def _serve(self, link: Link) -> None:
+        ended = self._runtime.spawn(link.wait_closed(), "relay link ends")
+        ended.add_done_callback(lambda _: self._wake.note())
+        try:
+            while not ended.done():
+                count = self._wake.count
+                wanted = {folder.replica.folder: folder for folder in self._folders(link.peer) if not folder.paused}
+                for gone in self._serving.keys() - wanted.keys():
+                    self._serving.pop(gone).cancel()
+                for name, folder in wanted.items():
+                    if name not in self._serving or self._serving[name].done():
+                        task = self._runtime.spawn(self._serve_folder(link, folder), f"relay folder {short(name)}")
+                        self._serving[name] = task
+                await self._wake.after(count)
+        finally:
+            tasks = [ended, *self._serving.values()]
+            self._serving.clear()
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def _serve_folder(self, link: Link, folder: RelayedFolder) -> None:
+        pause = DIAL_PAUSE_S
+        name = f"relay {self.address.host}"
+        while True:
+            try:
+                await self._ensure_created(link, folder)
+                folder.relay_problem(link.peer, "")
+                source = RelaySource(self._runtime, name, link, folder.replica.folder, folder.chunk_rows.blobs)
+                await folder.fetcher.add_source(source)
+                await self._together(
+                    folder.reader(link.peer).run(link), self._append(link, folder), self._upload(link, folder)
+                )
+            except MeshsyncError as error:
+                log.info("relay %s, folder %s: %s", self.address.host, short(folder.replica.folder), error)
+                folder.relay_problem(link.peer, error.what)
+            finally:
+                await folder.fetcher.remove_source(name)
+            await self._runtime.sleep(pause * (0.5 + self._runtime.random()))
+            pause = min(pause * 2, DIAL_PAUSE_S_MAX)
+
+    async def _together(self, *jobs: Coroutine[Any, Any, None]) -> None:
+        """Run jobs until one fails; then cancel the others and raise its error."""
+        tasks = [self._runtime.spawn(job, "relay job") for job in jobs]
+        try:
+            await asyncio.gather(*tasks)
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def _ensure_created(self, link: Link, folder: RelayedFolder) -> None:
+        """Found the folder at the relay if it is not there and this device holds an invitation."""
+        replica = folder.replica
+        conversation = RelayConversation(await link.open_stream(Priority.INTERACTIVE))
+        try:
+            await conversation.send(Attach(replica.folder))
+            try:
+                await conversation.expect(Attached)
+                return
+            except NotAMember:
+                if self.address.secret is None:
+                    raise
+        finally:
+            conversation.reset()
+        proof = creation_proof(self.address.secret, link.peer, self._own, replica.folder)
+        conversation = RelayConversation(await link.open_stream(Priority.INTERACTIVE))
+        try:
+            await conversation.send(CreateFolder(replica.membership_chain[0].data, proof))
+            await conversation.expect(Attached)
+            await self._send(conversation, folder, self._membership_records(link.peer, folder))
+        finally:
+            conversation.reset()
+
+    # --- records ------------------------------------------------------------------------------------------
+
+    async def _append(self, link: Link, folder: RelayedFolder) -> None:
+        conversation = RelayConversation(await link.open_stream(Priority.INTERACTIVE))
+        try:
+            await conversation.send(Attach(folder.replica.folder))
+            await conversation.expect(Attached)
+            while True:
+                count = folder.replica.changes.count
+                await self._send(conversation, folder, self._membership_records(link.peer, folder))
+                while records := await self._runtime.in_thread(self._entry_records, link.peer, folder):
+                    await self._send(conversation, folder, records)
+                await folder.replica.changes.after(count)
+        finally:
+            conversation.reset()
+
+    def _membership_records(self, relay: DeviceId, folder: RelayedFolder) -> list[tuple[RecordId, LogRecord]]:
+        return [
+            (membership_id(data), LogRecord(int(RecordKind.MEMBERSHIP), data))
+            for data in folder.relay_rows.unseen_membership(relay)
+        ]
+
+    def _entry_records(self, relay: DeviceId, folder: RelayedFolder) -> list[tuple[RecordId, LogRecord]]:
+        records: list[tuple[RecordId, LogRecord]] = []
+        size = 0
+        for entry, *parts in folder.relay_rows.unseen_entries(relay, RELAY_APPEND_ENTRIES_MAX):
+            data = encode(SignedEntry(*parts))
+            size += len(data)
+            if records and size > RECORDS_PAGE_BYTES_MAX:
+                break
+            records.append((RecordId(entry), LogRecord(int(RecordKind.ENTRY), data)))
+        return records
+
+    async def _send(
+        self, conversation: RelayConversation, folder: RelayedFolder, records: list[tuple[RecordId, LogRecord]]
+    ) -> None:
+        if not records:
+            return
+        await conversation.send(Append(tuple(record for _, record in records)))
+        result = await conversation.expect(AppendResult)
+        kept: list[RecordId] = []
+        refusal: MeshsyncError | None = None
+        for (name, _), outcome in zip(records, result.outcomes, strict=True):
+            if isinstance(outcome, Appended | AlreadyThere):
+                kept.append(name)
+            elif isinstance(outcome, RecordRefused):
+                refusal = refusal or refusal_error(outcome)
+            else:
+                refusal = refusal or TransientError("the relay lacks what this device's entries build on")
+        relay = self.link.peer if self.link is not None else None
+        if relay is not None:
+            await self._runtime.in_thread(self._note_kept, relay, folder, kept)
+        if refusal is not None:
+            raise refusal
+
+    def _note_kept(self, relay: DeviceId, folder: RelayedFolder, kept: list[RecordId]) -> None:
+        with folder.replica.database.transaction():
+            folder.relay_rows.mark_seen(relay, kept)
+            folder.replica.entries_at_relay(kept)
+
+    # --- content ------------------------------------------------------------------------------------------
+
+    async def _upload(self, link: Link, folder: RelayedFolder) -> None:
+        while True:
+            count = folder.replica.changes.count
+            versions = await self._runtime.in_thread(folder.to_upload, UPLOAD_RECORD_VERSIONS_MAX)
+            done = 0
+            if versions:
+                try:
+                    done = await folder.uploader(link.peer).upload(link, versions)
+                except AccessError as error:
+                    folder.relay_problem(link.peer, error.what)
+            if not done:
+                await folder.replica.changes.after(count)
