@@ -20,9 +20,11 @@ from typing import Any
 
 from meshsync.agent.home import Home
 from meshsync.cli.client import Client
-from meshsync.errors import MeshsyncError, PeerTimeout
+from meshsync.errors import MeshsyncError
 from meshsync.limits import DEMO_COMMAND_TIMEOUT_S, DEMO_SETTLE_TIMEOUT_S, READY_LINE_BYTES_MAX, UP_TIMEOUT_S
 from meshsync.runtime import SystemRuntime
+
+POLL_S = 0.2  # between two looks at the trees while nothing is reported
 
 
 class DemoFailed(MeshsyncError):
@@ -122,7 +124,7 @@ class Mesh:
 
     def add(self, name: str) -> Device:
         """Start an agent called `name` on a free loopback port."""
-        device = Device(name, Home(self.directory / name), self.directory / name / "Demo")
+        device = Device(name, Home(self.directory / name), self.directory / "trees" / name)
         self._devices.append(device)
         options = ("--name", name, "--listen", "127.0.0.1:0", "--no-discovery", "--relay", self.relay_url)
         device.cli("up", *options)
@@ -133,22 +135,21 @@ class Mesh:
         deadline = self.runtime.monotonic() + DEMO_SETTLE_TIMEOUT_S
         for device in devices:
             device.client.job("/rescan", None, folder="")
-        with contextlib.ExitStack() as streams:
-            news = [streams.enter_context(contextlib.closing(device.client.events(0.2))) for device in devices]
-            while not (reached() and all(device.client.get("/status")["idle"] for device in devices)):
+        with contextlib.closing(devices[-1].client.events(POLL_S)) as news:
+            while not (all(device.client.get("/status")["idle"] for device in devices) and reached()):
                 left = deadline - self.runtime.monotonic()
                 if left <= 0:
                     raise DemoFailed(
                         f"not so after {DEMO_SETTLE_TIMEOUT_S:g} s: {what}", next_step="meshsync demo --keep"
                     )
-                next(news[-1], None)
+                next(news, None)
 
     def await_durable(self, device: Device) -> None:
         """Return when a relay has acknowledged every version of `device`. Raises DemoFailed."""
         try:
             device.client.job("/waits", None, folder="", durable=True, timeout_s=DEMO_SETTLE_TIMEOUT_S)
-        except PeerTimeout as error:
-            raise DemoFailed("the relay did not acknowledge every version", device=device.name) from error
+        except MeshsyncError as error:
+            raise DemoFailed(f"not every version is durable: {error.what}", device=device.name) from error
 
     def _end(self, device: Device) -> None:
         try:

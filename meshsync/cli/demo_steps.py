@@ -57,7 +57,7 @@ def start(story: Story) -> Outcome:
     story.mesh.start_relay()
     for name in ("laptop", "desk"):
         story.devices[name] = story.mesh.add(name)
-    story.laptop.tree.mkdir()
+    story.laptop.tree.mkdir(parents=True)
     return Outcome("3 processes on loopback")
 
 

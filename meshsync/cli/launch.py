@@ -60,6 +60,7 @@ def start(home: Home, config: Config) -> dict[str, Any]:
             cwd="/",
         )
     assert process.stdout is not None
+    home.pid.write_text(f"{process.pid}\n", encoding="ascii")
     try:
         with process.stdout as pipe:
             line = _read_line(pipe, home)
@@ -67,6 +68,7 @@ def start(home: Home, config: Config) -> dict[str, Any]:
     except MeshsyncError:
         process.kill()
         process.wait()
+        home.pid.unlink(missing_ok=True)
         raise
     finally:
         process.returncode = process.returncode if process.returncode is not None else 0  # it outlives us on purpose
@@ -85,6 +87,7 @@ def stop(home: Home) -> None:
         os.close(descriptor)
     if not gone:
         raise PeerTimeout(f"the agent (process {pid}) is still at work", next_step=f"tail {home.log}")
+    home.pid.unlink(missing_ok=True)
 
 
 def _read_line(pipe: IO[bytes], home: Home) -> bytes:

@@ -38,6 +38,6 @@ class MeshsyncPair:
         return self._one.sent()
 
     def _start(self, directory: Path, name: str) -> Device:
-        device = Device(name, Home(directory / name), directory / name / "tree")
+        device = Device(name, Home(directory / name), directory / "trees" / name)
         device.cli("up", "--name", name, "--listen", "127.0.0.1:0", "--no-discovery")
         return device

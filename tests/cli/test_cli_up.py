@@ -35,7 +35,7 @@ def test_up_starts_an_agent_that_outlives_the_command_and_down_ends_it(
     assert run(["status"]) == 0
     assert run(["down"]) == 0
     assert run(["status"]) == 4
-    assert not (home / "agent.sock").exists()
+    assert not (home / "agent.sock").exists() and not (home / "agent.pid").exists()
 
 
 def test_options_reach_the_agent_and_are_kept_for_the_next_start(home: Path) -> None:
@@ -82,4 +82,4 @@ def test_two_homes_are_two_agents(home: Path, tmp_path: Path) -> None:
 def test_the_agent_is_not_of_this_terminals_session(home: Path) -> None:
     assert run(["up"]) == 0
     pid = int(launch.Client(launch.Home(home)).post("/stop")["pid"])
-    assert pid != os.getpid() and os.getsid(pid) == pid
+    assert pid != os.getpid() and os.getsid(pid) == pid == int((home / "agent.pid").read_text())

@@ -44,7 +44,7 @@ def start_relay(lan: Lan, directory: Path) -> str:
 
 def start_agent(lan: Lan, name: str, directory: Path, *options: str) -> Agent:
     """Start an agent on the host `name`."""
-    agent = Agent(lan[name], directory / name, directory / name / "Tree")
+    agent = Agent(lan[name], directory / name, directory / "trees" / name)
     agent("up", "--name", name, *options)
     return agent
 
