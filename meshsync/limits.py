@@ -42,7 +42,8 @@ ENTRY_PAYLOAD_BYTES_MAX: Final = 4 * MIB  # 1,000 operations with the longest us
 ENTRY_ENVELOPE_BYTES_MAX: Final = 256 * KIB  # `seen` names at most SEEN_MAX heads
 ENTRY_BATCH_BYTES_MAX: Final = 3 * MIB  # operations before sealing: with padding they stay below the payload's bound
 BATCH_CHAINS_MAX: Final = 10_000  # chains that one batch names: more than a folder usually has
-OP_VERSIONS_MAX: Final = 1000  # versions that one operation replaces or carries: concurrent edits of one path
+OP_VERSIONS_MAX: Final = 1000  # versions that one operation replaces: concurrent edits of one path
+OP_CARRIES_MAX: Final = 50_000  # versions that one move carries; a larger directory is moved by several operations
 OP_KEEPS_MAX: Final = 10_000  # conflict copies on disk near one operation
 DROP_ITEMS_MAX: Final = 50_000  # nodes in one drop, at ~30 bytes; a larger directory is dropped in several operations
 SEEN_MAX: Final = 2000
@@ -205,6 +206,7 @@ IGNORE_STARS_PER_NAME_MAX: Final = 3  # n stars backtrack in the order of 255^n 
 # --- sync ----------------------------------------------------------------------------------------------------
 DERIVED_NAME_TRIES: Final = 4  # 8, 16, 32, 64 hex digits: nobody can find two nodes that collide in all of them
 DERIVED_EXTENSION_BYTES_MAX: Final = 16  # a longer tail after the last dot is not an extension
+SYNC_ITEMS_PER_DROP_MAX: Final = 10_000  # at most 2 MiB of a batch; a larger directory is dropped in several operations
 ANCESTORS_MAX: Final = 64  # earlier versions looked at; a joiner's staler copy shows as a conflict copy, never vanishes
 
 # --- discovery -----------------------------------------------------------------------------------------------

@@ -14,6 +14,7 @@ from meshsync.limits import (
     DROP_ITEMS_MAX,
     LINK_TARGET_BYTES_MAX,
     NAME_BYTES_MAX,
+    OP_CARRIES_MAX,
     OP_KEEPS_MAX,
     OP_VERSIONS_MAX,
     PATH_BYTES_MAX,
@@ -37,7 +38,7 @@ def check_op(op: Op) -> None:
         _check_keeps(op.keeps)
     elif isinstance(op, Place):
         check_node(op.node)
-        _check_count("carried versions", len(op.carries), OP_VERSIONS_MAX)
+        _check_count("carried versions", len(op.carries), OP_CARRIES_MAX)
         _check_place(op.parent, op.name, op.path)
         _check_keeps(op.keeps)
     elif isinstance(op, Drop):

@@ -1,0 +1,109 @@
+"""What apply does to the disk, in order.
+
+Invariant: each action names what the scan saw where it acts, so that the shell can check before it replaces, and the
+synced rows that are true once it is done. Paths are as they are when the action's turn comes.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TypeAlias
+
+from meshsync.content.record import Content, Kind
+from meshsync.ids import Dot, NodeId
+from meshsync.sync.disk_rows import Path, Stat, SyncedRow
+
+
+@dataclass(frozen=True, slots=True)
+class Parked:
+    """A place in the control directory, out of the tree, that this plan fills and empties. `number` from 0."""
+
+    number: int
+
+
+@dataclass(frozen=True, slots=True)
+class InParked:
+    """A path below a parked directory."""
+
+    parked: Parked
+    below: Path
+
+
+Place: TypeAlias = Path | Parked | InParked
+
+
+@dataclass(frozen=True, slots=True)
+class MakeDirectory:
+    """Make an empty directory where nothing is."""
+
+    node: NodeId
+    target: Place
+    rows: tuple[SyncedRow, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class WriteFile:
+    """Stage the content and put it at `target`, in place of what is there. `expected` None: nothing is there."""
+
+    node: NodeId
+    target: Place
+    content: Content
+    version: Dot
+    executable: bool
+    mtime_ns: int
+    expected: Stat | None
+    rows: tuple[SyncedRow, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class MakeLink:
+    """Put a link with `content.target` at `target`, in place of what is there. `expected` None: nothing is there."""
+
+    node: NodeId
+    target: Place
+    content: Content
+    version: Dot
+    mtime_ns: int
+    expected: Stat | None
+    rows: tuple[SyncedRow, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Move:
+    """Rename `source` to `target`; both exchanged if `exchange`. Else what is at `target` is replaced.
+
+    `expected` is the object at `source`, `replaced` the one at `target` (None: nothing is there).
+    """
+
+    node: NodeId
+    source: Place
+    target: Place
+    exchange: bool
+    expected: Stat | None
+    replaced: Stat | None
+    rows: tuple[SyncedRow, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Remove:
+    """Remove a file, a link, or an empty directory. A directory that is not empty stays."""
+
+    node: NodeId
+    target: Place
+    kind: Kind
+    expected: Stat | None
+    gone: tuple[NodeId, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class SetAttr:
+    """Set the exec bit of the file at `target`."""
+
+    node: NodeId
+    target: Place
+    executable: bool
+    expected: Stat | None
+    rows: tuple[SyncedRow, ...]
+
+
+Action: TypeAlias = MakeDirectory | WriteFile | MakeLink | Move | Remove | SetAttr

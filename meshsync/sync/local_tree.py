@@ -1,0 +1,64 @@
+"""The observed tree by path, and what was not observed.
+
+Invariant: a path below an unobserved one is unobserved: nothing follows from its absence (`semantics.md` 4.6).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+
+from meshsync.sync.disk_rows import LocalRow, Path
+
+
+class LocalTree:
+    """Mutable; the owner persists the rows. `unobserved` are ignored or unreadable paths, with all beneath them."""
+
+    def __init__(self, rows: Iterable[LocalRow] = (), unobserved: Iterable[Path] = ()) -> None:
+        self._rows: dict[Path, LocalRow] = {}
+        self._names: dict[Path, dict[bytes, None]] = {}
+        self.unobserved: set[Path] = set(unobserved)
+        for row in rows:
+            self.put(row)
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def put(self, row: LocalRow) -> None:
+        """Add the row, or replace the one at its path."""
+        self._rows[row.path] = row
+        self._names.setdefault(row.path[:-1], {})[row.path[-1]] = None
+
+    def remove(self, path: Path) -> None:
+        """Forget what is at and below `path`."""
+        for row in list(self.walk(path)):
+            del self._rows[row.path]
+            names = self._names[row.path[:-1]]
+            del names[row.path[-1]]
+            if not names:
+                del self._names[row.path[:-1]]
+
+    def at(self, path: Path) -> LocalRow | None:
+        """Return what lies at `path`, None for nothing."""
+        return self._rows.get(path)
+
+    def names(self, path: Path) -> list[bytes]:
+        """Return the names in the directory `path`, sorted."""
+        return sorted(self._names.get(path, ()))
+
+    def walk(self, top: Path = ()) -> Iterator[LocalRow]:
+        """Yield what lies at and below `top`, parents first."""
+        row = self._rows.get(top)
+        if row is not None:
+            yield row
+        pending = [top]
+        while pending:
+            at = pending.pop()
+            for name in self.names(at):
+                yield self._rows[(*at, name)]
+                pending.append((*at, name))
+
+    def is_observed(self, path: Path) -> bool:
+        """Tell whether absence at `path` means that there is nothing."""
+        if not self.unobserved:
+            return True
+        return not any(path[:size] in self.unobserved for size in range(len(path) + 1))
