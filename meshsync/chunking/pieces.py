@@ -10,12 +10,15 @@ piece `index` on (20 bits above). Top bit 0: that many literal bytes follow.
 from __future__ import annotations
 
 import struct
+from typing import TypeAlias
 
+from blake3 import blake3
 from pyfastcdc import FastCDC
 
 from meshsync import limits
-from meshsync.crypto.hashing import Buffer, keyed
 from meshsync.errors import MalformedMessage
+
+Buffer: TypeAlias = bytes | bytearray | memoryview
 
 HASH_SIZE_BYTES = 8
 _COPY = 1 << 31
@@ -37,9 +40,13 @@ def cut_pieces(data: Buffer) -> list[memoryview]:
     return [view[piece.offset : piece.offset + piece.length] for piece in cutter.cut_buf(view)]
 
 
+def _hash(key: bytes, piece: Buffer) -> bytes:
+    return blake3(piece, key=key).digest(HASH_SIZE_BYTES)
+
+
 def piece_hashes(key: bytes, base: Buffer) -> bytes:
     """Return the 8-byte hashes of the pieces of `base`, joined; `key` has 32 bytes."""
-    return b"".join(keyed(key, piece)[:HASH_SIZE_BYTES] for piece in cut_pieces(base))
+    return b"".join(_hash(key, piece) for piece in cut_pieces(base))
 
 
 def difference(key: bytes, hashes: bytes, target: Buffer) -> bytes:
@@ -65,7 +72,7 @@ def difference(key: bytes, hashes: bytes, target: Buffer) -> bytes:
             literal.clear()
 
     for piece in cut_pieces(target):
-        index = known.get(keyed(key, piece)[:HASH_SIZE_BYTES])
+        index = known.get(_hash(key, piece))
         if index is None:
             flush_run()
             run_count = 0

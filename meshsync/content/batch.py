@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 from meshsync.codec.canonical import decode, encode
 from meshsync.content.batch_wire import (
@@ -28,7 +29,7 @@ from meshsync.content.record import Attr, Content, Drop, Dropped, Keep, Op, Plac
 from meshsync.content.record_rules import check_op
 from meshsync.errors import MalformedMessage
 from meshsync.ids import DOT_SIZE_BYTES, ID_SIZE_BYTES, ChainId, ChunkId, Dot, NodeId, dot_parts
-from meshsync.limits import BATCH_CHAINS_MAX, ENTRY_BATCH_BYTES_MAX, ENTRY_OPS_MAX
+from meshsync.limits import BATCH_CHAINS_MAX, COUNTER_MAX, ENTRY_BATCH_BYTES_MAX, ENTRY_OPS_MAX
 
 UNNAMED_CHAIN = ChainId(bytes(ID_SIZE_BYTES))
 """Stands for the own chain in the operations of a chain's first entry, before its hash is known."""
@@ -39,11 +40,20 @@ _REF_BYTES_MAX = 54  # a dot reference (20) and the chain that it may add to the
 _OP_BYTES_MAX = 128  # an operation's fixed fields and framing
 
 
-def encode_batch(ops: Sequence[Op], own_chain: ChainId) -> bytes:
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """An entry's operations, and its author's clock in nanoseconds since 1970: for display, it decides nothing."""
+
+    time_ns: int
+    ops: list[Op]
+
+
+def encode_batch(ops: Sequence[Op], own_chain: ChainId, time_ns: int = 0) -> bytes:
     """Return the bytes of an entry's operations. For a chain's first entry `own_chain` is UNNAMED_CHAIN.
 
-    Raises MalformedMessage if an operation is out of bounds or the batch is longer than ENTRY_OPS_MAX operations or
-    ENTRY_BATCH_BYTES_MAX bytes; `size_bound` tells beforehand how many fit.
+    `time_ns` is the author's clock; outside [0, 2^63) the nearest value inside is written, because a wrong clock must
+    not stop publishing. Raises MalformedMessage if an operation is out of bounds or the batch is longer than
+    ENTRY_OPS_MAX operations or ENTRY_BATCH_BYTES_MAX bytes; `size_bound` tells beforehand how many fit.
     """
     if len(ops) > ENTRY_OPS_MAX:
         raise MalformedMessage(f"a batch of {len(ops)} operations where {ENTRY_OPS_MAX} are allowed")
@@ -51,13 +61,13 @@ def encode_batch(ops: Sequence[Op], own_chain: ChainId) -> bytes:
     for op in ops:
         check_op(op)
     wire_ops = tuple(writer.op(op) for op in ops)
-    data = encode(WireBatch(writer.table(), wire_ops))
+    data = encode(WireBatch(min(max(time_ns, 0), COUNTER_MAX), writer.table(), wire_ops))
     if len(data) > ENTRY_BATCH_BYTES_MAX:
         raise MalformedMessage(f"a batch of {len(data)} bytes where {ENTRY_BATCH_BYTES_MAX} are allowed")
     return data
 
 
-def decode_batch(data: bytes, chain: ChainId, seq: int) -> list[Op]:
+def decode_batch(data: bytes, chain: ChainId, seq: int) -> Batch:
     """Return the operations of entry `seq` (from 1) of `chain`, in order; operation i has the dot (chain, seq, i).
 
     Raises MalformedMessage unless `data` is the canonical encoding of operations in bounds that name nothing of
@@ -69,7 +79,7 @@ def decode_batch(data: bytes, chain: ChainId, seq: int) -> list[Op]:
     reader.check_all_used()
     for op in ops:
         check_op(op)
-    return ops
+    return Batch(wire.time_ns, ops)
 
 
 def size_bound(op: Op) -> int:

@@ -13,6 +13,7 @@ from meshsync.codec.canonical import Record
 from meshsync.content.record import Kind
 from meshsync.limits import (
     BATCH_CHAINS_MAX,
+    COUNTER_MAX,
     DROP_ITEMS_MAX,
     ENTRY_OPS_MAX,
     OP_KEEPS_MAX,
@@ -91,5 +92,6 @@ WireOp: TypeAlias = WirePut | WirePlace | WireDrop | WireAttr
 
 
 class WireBatch(Record, frozen=True):
+    time_ns: Annotated[int, Meta(ge=0, le=COUNTER_MAX)]
     chains: Annotated[tuple[bytes, ...], Meta(max_length=BATCH_CHAINS_MAX)]
     ops: Annotated[tuple[WireOp, ...], Meta(max_length=ENTRY_OPS_MAX)]

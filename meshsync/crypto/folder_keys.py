@@ -42,7 +42,7 @@ class FolderKeys:
             raise MalformedMessage("folder keys need a 32-byte secret and the current epoch's key")
         object.__setattr__(self, "epochs", dict(self.epochs))
         for epoch, key in self.epochs.items():
-            if commitment(self.folder, key) != epoch:
+            if commitment(key) != epoch:
                 raise CommitmentMismatch(f"a key does not match epoch {short(epoch)}", folder=short(self.folder))
 
     @cached_property
@@ -79,7 +79,7 @@ class FolderKeys:
 
     def with_epoch(self, epoch_key: bytes, make_current: bool) -> FolderKeys:
         """Return these keys with one more epoch, to seal under if `make_current`."""
-        epoch = commitment(self.folder, epoch_key)
+        epoch = commitment(epoch_key)
         return FolderKeys(
             self.folder, self.secret, {**self.epochs, epoch: epoch_key}, epoch if make_current else self.current
         )
@@ -94,11 +94,14 @@ class FolderKeys:
         return derived
 
 
-def commitment(folder: FolderId, epoch_key: bytes) -> EpochId:
-    """Return the id of the epoch whose 32-byte key is `epoch_key`. Raises MalformedMessage on another key length."""
+def commitment(epoch_key: bytes) -> EpochId:
+    """Return the id of the epoch whose 32-byte key is `epoch_key`. Raises MalformedMessage on another key length.
+
+    It does not depend on the folder id, because the first epoch's stands in the genesis entry whose hash that id is.
+    """
     if len(epoch_key) != KEY_SIZE_BYTES:
         raise MalformedMessage(f"an epoch key has {KEY_SIZE_BYTES} bytes, not {len(epoch_key)}")
-    return EpochId(_for_folder(epoch_key, b"epoch id", folder))
+    return EpochId(derive(epoch_key, b"ms1 epoch id"))
 
 
 def secret_commitment(secret: bytes) -> bytes:
@@ -138,7 +141,7 @@ def unwrap_epoch(new_key: bytes, wrapped: bytes, folder: FolderId, old_epoch: Ep
     Raises AuthenticationFailed if `wrapped` is not sealed under `new_key`, CommitmentMismatch if it holds another key.
     """
     old_key = unseal(_for_folder(new_key, b"wrap", folder), _wrapping(folder), wrapped)
-    if len(old_key) != KEY_SIZE_BYTES or commitment(folder, old_key) != old_epoch:
+    if len(old_key) != KEY_SIZE_BYTES or commitment(old_key) != old_epoch:
         raise CommitmentMismatch(f"the wrapped key is not that of epoch {short(old_epoch)}", folder=short(folder))
     return old_key
 

@@ -24,7 +24,7 @@ from meshsync.ids import ChainId, ChunkId, FolderId, NodeId, dot
 RANDOM = random.Random(1)
 FOLDER, CHAIN = FolderId(b"F" * 32), ChainId(b"C" * 32)
 EPOCH_KEY = bytes(32)
-EPOCH = commitment(FOLDER, EPOCH_KEY)
+EPOCH = commitment(EPOCH_KEY)
 KEYS = FolderKeys(FOLDER, b"S" * 32, {EPOCH: EPOCH_KEY}, EPOCH)
 SIZE = 64 * 1024
 

@@ -12,12 +12,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from meshsync.codec.canonical import encode
-from meshsync.content.batch import UNNAMED_CHAIN, decode_batch, encode_batch, size_bound
+from meshsync.content.batch import UNNAMED_CHAIN, Batch, decode_batch, encode_batch, size_bound
 from meshsync.content.record import Attr, Content, Drop, Dropped, Keep, Kind, Op, Place, Put
 from meshsync.errors import MalformedMessage
 from meshsync.ids import ROOT, ChainId, ChunkId, Dot, NodeId, dot
 from meshsync.limits import (
     CHUNK_SIZE_BYTES_MAX,
+    COUNTER_MAX,
     DROP_ITEMS_MAX,
     ENTRY_BATCH_BYTES_MAX,
     ENTRY_OPS_MAX,
@@ -30,7 +31,7 @@ from meshsync.limits import (
 )
 
 OWN, A, B = ChainId(b"O" * 32), ChainId(b"A" * 32), ChainId(b"B" * 32)
-SEQ = 9
+SEQ, TIME_NS = 9, 1_700_000_000_123_456_789
 VECTORS = json.loads((Path(__file__).parents[1] / "vectors" / "content.json").read_text())
 
 DOT, NODE = dot(A, 1, 2), NodeId(dot(B, 3, 4))
@@ -66,27 +67,32 @@ ops = puts | places | drops | st.builds(Attr, nodes, st.booleans())
 
 
 def round_trip(*written: Op) -> list[Op]:
-    return decode_batch(encode_batch(written, OWN), OWN, SEQ)
+    return decode_batch(encode_batch(written, OWN), OWN, SEQ).ops
 
 
 @settings(max_examples=40)
-@given(st.lists(ops, max_size=4))
-def test_what_was_written_is_read(written: list[Op]) -> None:
-    data = encode_batch(written, OWN)
-    assert decode_batch(data, OWN, SEQ) == written
-    assert encode_batch(decode_batch(data, OWN, SEQ), OWN) == data
-    assert len(data) <= 16 + sum(map(size_bound, written))
+@given(st.lists(ops, max_size=4), st.integers(0, COUNTER_MAX))
+def test_what_was_written_is_read(written: list[Op], time_ns: int) -> None:
+    data = encode_batch(written, OWN, time_ns)
+    assert decode_batch(data, OWN, SEQ) == Batch(time_ns, written)
+    assert encode_batch(written, OWN, time_ns) == data
+    assert len(data) <= 20 + sum(map(size_bound, written))
 
 
 def test_bytes_are_those_of_the_specification() -> None:
-    assert encode_batch([PUT, PLACE, DROP, ATTR], OWN).hex() == VECTORS["batch"]
+    assert encode_batch([PUT, PLACE, DROP, ATTR], OWN, TIME_NS).hex() == VECTORS["batch"]
 
 
 def test_a_chain_can_be_named_before_its_first_entry_has_a_hash() -> None:
     directory = Put(None, Content(Kind.DIRECTORY), False, 0, (), ROOT, b"d", (b"d",))
     inside = Put(None, EMPTY, False, 0, (), NodeId(dot(UNNAMED_CHAIN, 1, 0)), b"f", (b"d", b"f"))
     data = encode_batch([directory, inside], UNNAMED_CHAIN)
-    assert decode_batch(data, OWN, 1) == [directory, replace(inside, parent=NodeId(dot(OWN, 1, 0)))]
+    assert decode_batch(data, OWN, 1).ops == [directory, replace(inside, parent=NodeId(dot(OWN, 1, 0)))]
+
+
+@pytest.mark.parametrize(("clock", "written"), [(-1, 0), (1 << 63, COUNTER_MAX), (1 << 80, COUNTER_MAX)])
+def test_a_clock_beyond_all_bounds_does_not_stop_publishing(clock: int, written: int) -> None:
+    assert decode_batch(encode_batch([ATTR], OWN, clock), OWN, SEQ) == Batch(written, [ATTR])
 
 
 @pytest.mark.parametrize("named", [dot(OWN, SEQ, 0), dot(OWN, SEQ, 5), dot(OWN, SEQ + 1, 0)])
@@ -105,7 +111,7 @@ class TestTable:
     ATTRS = ((4, (1, 3, 4), False), (4, (2, 3, 4), False))
 
     def test_the_canonical_table_is_read(self) -> None:
-        read = decode_batch(encode(((A, B), self.ATTRS)), OWN, SEQ)
+        read = decode_batch(encode((TIME_NS, (A, B), self.ATTRS)), OWN, SEQ).ops
         assert read == [Attr(NodeId(dot(A, 3, 4)), False), Attr(NodeId(dot(B, 3, 4)), False)]
 
     @pytest.mark.parametrize(
@@ -129,9 +135,18 @@ class TestTable:
             ((), [(4, bytes(32), 1)]),
         ],
     )
-    def test_any_other_is_refused(self, batch: object) -> None:
+    def test_any_other_is_refused(self, batch: tuple[object, object]) -> None:
         with pytest.raises(MalformedMessage):
-            decode_batch(encode(batch), OWN, SEQ)
+            decode_batch(encode((TIME_NS, *batch)), OWN, SEQ)
+
+    @pytest.mark.parametrize("time_ns", [-1, 1 << 63, 0.0, None, b""])
+    def test_a_time_out_of_bounds_is_refused(self, time_ns: object) -> None:
+        with pytest.raises(MalformedMessage):
+            decode_batch(encode((time_ns, (A, B), self.ATTRS)), OWN, SEQ)
+
+    def test_a_batch_without_time_is_refused(self) -> None:
+        with pytest.raises(MalformedMessage):
+            decode_batch(encode(((A, B), self.ATTRS)), OWN, SEQ)
 
 
 def put(**changes: object) -> Put:
@@ -213,18 +228,18 @@ def test_a_batch_is_bounded_in_operations_and_bytes() -> None:
 
 @given(st.data())
 def test_damaged_bytes_are_refused_or_are_another_canonical_batch(data: st.DataObject) -> None:
-    damaged = bytearray(encode_batch([PUT, PLACE, DROP, ATTR], OWN))
+    damaged = bytearray(encode_batch([PUT, PLACE, DROP, ATTR], OWN, TIME_NS))
     for _ in range(data.draw(st.integers(1, 3))):
         damaged[data.draw(st.integers(0, len(damaged) - 1))] = data.draw(st.integers(0, 255))
     try:
         read = decode_batch(bytes(damaged), OWN, SEQ)
     except MalformedMessage:
         return
-    assert encode_batch(read, OWN) == damaged
+    assert encode_batch(read.ops, OWN, read.time_ns) == damaged
 
 
 @given(st.binary(max_size=100))
 def test_junk_never_crashes(junk: bytes) -> None:
-    for data in (junk, b"\x92\x90\x91" + junk):
+    for data in (junk, b"\x93\x00\x90\x91" + junk):
         with contextlib.suppress(MalformedMessage):
             decode_batch(data, OWN, SEQ)

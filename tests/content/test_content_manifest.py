@@ -30,7 +30,7 @@ from meshsync.limits import (
 )
 
 FOLDER, EPOCH_KEY = FolderId(b"F" * 32), b"e" * 32
-EPOCH = commitment(FOLDER, EPOCH_KEY)
+EPOCH = commitment(EPOCH_KEY)
 KEYS = FolderKeys(FOLDER, b"s" * 32, {EPOCH: EPOCH_KEY}, EPOCH)
 SIZE = 64 * 1024
 VECTORS = json.loads((Path(__file__).parents[1] / "vectors" / "content.json").read_text())

@@ -24,7 +24,7 @@ from meshsync.ids import EpochId, FolderId
 from meshsync.limits import BLOB_SIZE_BYTES_MAX, CHUNK_SIZE_BYTES_MAX, ENTRY_BATCH_BYTES_MAX, ENTRY_PAYLOAD_BYTES_MAX
 
 FOLDER, SECRET, OLD, NEW = FolderId(b"F" * 32), b"s" * 32, b"o" * 32, b"n" * 32
-OLD_EPOCH = commitment(FOLDER, OLD)
+OLD_EPOCH = commitment(OLD)
 KEYS = FolderKeys(FOLDER, SECRET, {OLD_EPOCH: OLD}, OLD_EPOCH).with_epoch(NEW, make_current=True)
 NOISE = random.Random(1).randbytes(70_000)
 VECTORS = json.loads((Path(__file__).parents[1] / "vectors" / "content.json").read_text())
@@ -121,7 +121,7 @@ class TestBlob:
         with pytest.raises(AuthenticationFailed):
             unseal_chunk(KEYS, OLD_EPOCH, BlobKind.CHUNK, blob, 1000)
         other_folder = FolderId(b"G" * 32)
-        epoch = commitment(other_folder, NEW)
+        epoch = commitment(NEW)
         with pytest.raises(AuthenticationFailed):
             opened(blob, keys=FolderKeys(other_folder, SECRET, {epoch: NEW}, epoch))
 

@@ -25,7 +25,7 @@ VECTORS = json.loads((Path(__file__).parents[1] / "vectors" / "crypto.json").rea
 
 
 def keys(folder: FolderId = FOLDER, epoch_key: bytes = OLD) -> FolderKeys:
-    epoch = commitment(folder, epoch_key)
+    epoch = commitment(epoch_key)
     return FolderKeys(folder, SECRET, {epoch: epoch_key}, epoch)
 
 
@@ -36,6 +36,7 @@ def test_derived_keys_are_those_of_the_specification() -> None:
         "secret_id": secret_commitment(SECRET),
         "chunk_key": held.chunk_key,
         "manifest_key": held.manifest_key,
+        "piece_key": held.piece_key,
         "cut_seed": held.cut_seed.to_bytes(8, "big"),
         "discovery_key": held.discovery_key(held.current),
         "seal_key": held.seal_key(held.current),
@@ -49,11 +50,11 @@ def test_derived_keys_are_those_of_the_specification() -> None:
 def test_no_key_serves_two_uses_or_two_folders() -> None:
     def all_keys(held: FolderKeys) -> list[bytes]:
         epoch = held.current
-        by_epoch = [held.discovery_key(epoch), held.seal_key(epoch), held.nonce_key(epoch), bytes(epoch)]
-        return [held.chunk_key, held.manifest_key, held.cut_seed.to_bytes(32, "big"), *by_epoch]
+        by_epoch = [held.discovery_key(epoch), held.seal_key(epoch), held.nonce_key(epoch)]
+        return [held.chunk_key, held.manifest_key, held.piece_key, held.cut_seed.to_bytes(32, "big"), *by_epoch]
 
     # The folder ids differ in the last byte only: all of the id is bound.
-    derived = all_keys(keys(FOLDER)) + all_keys(keys(OTHER))
+    derived = all_keys(keys(FOLDER)) + all_keys(keys(OTHER)) + [keys().current, secret_commitment(SECRET)]
     assert len(set(derived)) == len(derived)
 
 
@@ -65,7 +66,7 @@ def test_chunk_ids_and_cut_points_outlive_epochs() -> None:
         before.manifest_key,
         before.cut_seed,
     )
-    assert after.current == commitment(FOLDER, NEW) and set(after.epochs) == {before.current, after.current}
+    assert after.current == commitment(NEW) and set(after.epochs) == {before.current, after.current}
     assert after.seal_key(before.current) == before.seal_key(before.current) != after.seal_key(after.current)
 
 
@@ -75,7 +76,7 @@ def test_an_older_epoch_can_be_learnt_without_becoming_current() -> None:
 
 def test_an_epoch_whose_key_was_never_delivered_is_an_access_error() -> None:
     with pytest.raises(AccessError):
-        keys().seal_key(commitment(FOLDER, NEW))
+        keys().seal_key(commitment(NEW))
 
 
 def test_an_epoch_under_another_keys_commitment_is_refused() -> None:
@@ -93,7 +94,7 @@ class TestBundle:
 
     def test_an_owner_cannot_box_another_key_than_the_entry_commits_to(self) -> None:
         with pytest.raises(CommitmentMismatch):
-            open_bundle(FOLDER, commitment(FOLDER, NEW), pack_bundle(keys()))
+            open_bundle(FOLDER, commitment(NEW), pack_bundle(keys()))
 
     @pytest.mark.parametrize("bundle", [b"", b"\x01" * 64, b"\x01" * 66, b"\x02" + bytes(64)])
     def test_another_form_is_refused(self, bundle: bytes) -> None:
@@ -105,14 +106,14 @@ class TestWrap:
     wrapped = wrap_epoch(NEW, OLD, FOLDER)
 
     def test_one_box_opens_the_history(self) -> None:
-        assert unwrap_epoch(NEW, self.wrapped, FOLDER, commitment(FOLDER, OLD)) == OLD
+        assert unwrap_epoch(NEW, self.wrapped, FOLDER, commitment(OLD)) == OLD
 
     def test_another_key_folder_or_byte_does_not_open(self) -> None:
         flipped = bytes([self.wrapped[0] ^ 1]) + self.wrapped[1:]
         for key, wrapped, folder in ((OLD, self.wrapped, FOLDER), (NEW, self.wrapped, OTHER), (NEW, flipped, FOLDER)):
             with pytest.raises(AuthenticationFailed):
-                unwrap_epoch(key, wrapped, folder, commitment(folder, OLD))
+                unwrap_epoch(key, wrapped, folder, commitment(OLD))
 
     def test_a_key_of_another_epoch_is_noticed(self) -> None:
         with pytest.raises(CommitmentMismatch):
-            unwrap_epoch(NEW, self.wrapped, FOLDER, commitment(FOLDER, b"x" * 32))
+            unwrap_epoch(NEW, self.wrapped, FOLDER, commitment(b"x" * 32))
