@@ -53,7 +53,10 @@ class Dirty:
 
 
 class Watcher:
-    """Watches one folder. `tell` is called on the event loop, a moment after the first of some changes."""
+    """Watches one folder. `tell` is called on the event loop, a moment after the first of some changes.
+
+    When the root itself goes away, or is replaced, watching ends with a rescan: start a new watcher once it is back.
+    """
 
     def __init__(self, root: bytes, loop: asyncio.AbstractEventLoop, tell: Callable[[Dirty], None]) -> None:
         self._root, self._loop, self._tell = root, loop, tell

@@ -442,6 +442,14 @@ class TestStaging:
         staged.discard()
         assert tree.scan()[0] == {} and tree.staged_names() == []
 
+    def test_golden_name_of_an_outgoing_object(self, tree: FolderTree) -> None:
+        staged, expected = Stat(7, 1, 11, -5, 9), Stat(3, 2, 22, 4, 8)
+        name = tree.staging.swap_name(staged, expected)
+        assert name[:-32] == b"swap-7-11--5-3-2-22-4-" and len(bytes.fromhex(name[-32:].decode())) == 16
+        (tree.path / ".meshsync" / "staging" / os.fsdecode(name)).write_bytes(b"edit")
+        (rescued,) = tree.staging.recover()
+        assert (rescued.name, rescued.staged_inode, rescued.expected) == (name, 7, expected._replace(ctime_ns=0))
+
     def test_recovery_keeps_what_is_known_and_removes_the_rest(self, tree: FolderTree) -> None:
         known, lost = tree.staging.create(1), tree.staging.create(1)
         known.close()
