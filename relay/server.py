@@ -17,7 +17,7 @@ from meshsync.runtime import Runtime
 from meshsync.store.files import Files, SystemFiles
 from meshsync.store.packs import PackStore
 from meshsync.transport.base import Endpoint, Policy
-from meshsync.transport.quic import QuicEndpoint
+from meshsync.transport.quic import QuicEndpoint, split_address
 from meshsync.wire.relay_address import RelayAddress
 from relay.config import RelayConfig, load_invitations, load_keys, make_invitation
 from relay.core import RelayCore
@@ -84,17 +84,15 @@ def public_address(config: RelayConfig, port: int, keys: DeviceKeys, secret: byt
 
     Raises ConfigError if `advertise` or `listen` is no address.
     """
-    host = config.advertise
+    if not config.advertise:
+        host, _ = split_address(config.listen)
+        return RelayAddress(_own_host() if host in ("0.0.0.0", "::") else host, port, keys.device, secret)
+    has_port = ":" in config.advertise.rpartition("]")[2]
     try:
-        if ":" in host.rpartition("]")[2]:
-            host, port = parse_address(host)
-        if not host:
-            host, _ = parse_address(config.listen)
+        host, port = parse_address(config.advertise if has_port else f"{config.advertise}:{port}")
     except MalformedMessage as error:
         raise ConfigError(f"not an address: {error.what}", next_step="Write host:port or [v6]:port") from error
-    if not config.advertise and host in ("0.0.0.0", "::"):
-        host = _own_host()
-    return RelayAddress(host.strip("[]"), port, keys.device, secret)
+    return RelayAddress(host, port, keys.device, secret)
 
 
 def _own_host() -> str:

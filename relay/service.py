@@ -1,4 +1,4 @@
-"""Serves links. Invariant: what a device does wrong ends at most its own link; what a link held is freed when it ends."""
+"""Serves links. Invariant: a device's fault ends at most its own link, and what a link held is freed when it ends."""
 
 from __future__ import annotations
 
