@@ -18,7 +18,7 @@ from meshsync.metalog.fields import ChainHead
 Id = Annotated[bytes, msgspec.Meta(min_length=32, max_length=32)]
 Blob = Annotated[bytes, msgspec.Meta(max_length=limits.FRAME_BYTES_MAX)]
 Text = Annotated[str, msgspec.Meta(max_length=limits.REFUSAL_TEXT_CHARS_MAX)]
-Count = Annotated[int, msgspec.Meta(ge=0, lt=1 << 63)]
+Count = Annotated[int, msgspec.Meta(ge=0, le=limits.COUNTER_MAX)]
 
 
 Heads_ = Annotated[tuple[ChainHead, ...], msgspec.Meta(max_length=limits.HEADS_MAX)]
