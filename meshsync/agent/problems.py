@@ -43,7 +43,7 @@ def http_status(error: MeshsyncError) -> int:
 
 
 def problem_of(error: MeshsyncError) -> Problem:
-    """Return `error` as a problem. `why` is the error that caused it, where there is one."""
+    """Return `error` as a problem."""
     code = type(error).__name__
     return Problem(
         type=f"urn:meshsync:error:{code}",
@@ -53,8 +53,15 @@ def problem_of(error: MeshsyncError) -> Problem:
         code=code,
         exit_code=error.exit_code,
         next=error.next_step,
-        why=str(error.__cause__) if error.__cause__ is not None else "",
+        why=cause(error),
         device=error.device,
         folder=error.folder,
         path=error.path,
     )
+
+
+def cause(error: MeshsyncError) -> str:
+    """Return why `error` happened in words that a person can use, the system's or a typed error's, or nothing."""
+    if isinstance(error.__cause__, OSError):
+        return error.__cause__.strerror or str(error.__cause__)
+    return str(error.__cause__) if isinstance(error.__cause__, MeshsyncError) else ""

@@ -21,7 +21,13 @@ from typing import Any
 from meshsync.agent.home import Home
 from meshsync.cli.client import Client
 from meshsync.errors import MeshsyncError
-from meshsync.limits import DEMO_COMMAND_TIMEOUT_S, DEMO_SETTLE_TIMEOUT_S, READY_LINE_BYTES_MAX, UP_TIMEOUT_S
+from meshsync.limits import (
+    DEMO_COMMAND_TIMEOUT_S,
+    DEMO_SETTLE_TIMEOUT_S,
+    LOG_TAIL_BYTES_MAX,
+    READY_LINE_BYTES_MAX,
+    UP_TIMEOUT_S,
+)
 from meshsync.runtime import SystemRuntime
 
 POLL_S = 0.2  # between two looks at the trees while nothing is reported
@@ -59,8 +65,8 @@ class Device:
         try:
             answer = json.loads(done.stdout)
         except ValueError as error:
-            said = done.stderr.decode("utf-8", "replace").strip()
-            raise DemoFailed(f"meshsync {words[0]} ended with {done.returncode}: {said}", device=self.name) from error
+            said = f"meshsync {words[0]} ended with {done.returncode}: {_detail(done.stderr)}"
+            raise DemoFailed(said, device=self.name) from error
         assert isinstance(answer, dict)
         return answer
 
@@ -157,6 +163,14 @@ class Mesh:
         except MeshsyncError:
             with contextlib.suppress(OSError, ValueError):
                 os.kill(int(device.home.pid.read_text()), signal.SIGKILL)
+
+
+def _detail(error: bytes) -> str:
+    """Return what a failed command said, from its JSON error if it is one."""
+    try:
+        return str(json.loads(error)["detail"])
+    except (ValueError, KeyError, TypeError):
+        return error.decode("utf-8", "replace").strip()[-LOG_TAIL_BYTES_MAX:]
 
 
 def contents(tree: Path) -> dict[str, bytes]:

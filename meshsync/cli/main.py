@@ -96,7 +96,9 @@ def main() -> None:
 
 def _show(error: MeshsyncError, *, as_json: bool) -> None:
     code = str(getattr(error, "code", type(error).__name__))
-    why = str(getattr(error, "why", "") or (error.__cause__ or ""))
+    from meshsync.agent.problems import cause  # only now: a command that succeeds does not need it
+
+    why = str(getattr(error, "why", "")) or cause(error)
     if as_json:
         fields = {"detail": error.what, "code": code, "exit_code": error.exit_code, "why": why}
         where = {"device": error.device, "folder": error.folder, "path": error.path, "next": error.next_step}
