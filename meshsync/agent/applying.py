@@ -1,0 +1,208 @@
+"""Carries out planned actions on disk, in a thread, and says what is true afterwards.
+
+Invariant: before a file is put in place the intent is in the index; after it is there, synced rows and chunk locations
+are written in one transaction. An action that meets something unexpected changes nothing and is planned again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field, replace
+
+from meshsync.agent.staged import Staged
+from meshsync.content.chunk_ids import check_chunk
+from meshsync.content.record import Content, Kind
+from meshsync.content.seal import BlobKind
+from meshsync.crypto.folder_keys import FolderKeys
+from meshsync.errors import IntegrityError, ManifestMismatch, ResourceError
+from meshsync.folder.apply import Applier
+from meshsync.folder.staging import StagedFile
+from meshsync.folder.types import Blocked, Changed, Done, Outcome, Reason
+from meshsync.folder.types import Stat as DiskStat
+from meshsync.ids import ChunkId, NodeId
+from meshsync.sync.actions import (
+    Action,
+    InParked,
+    MakeDirectory,
+    MakeLink,
+    Move,
+    Parked,
+    Place,
+    Remove,
+    SetAttr,
+    WriteFile,
+)
+from meshsync.sync.disk_rows import LocalRow, Path, Stat, SyncedRow
+
+
+@dataclass(slots=True)
+class Applied:
+    """What a batch of actions did. `local` are rows to put, `removed` paths to forget, `moved` (before, now) paths."""
+
+    rows: list[SyncedRow] = field(default_factory=list)
+    gone: list[NodeId] = field(default_factory=list)
+    local: list[LocalRow] = field(default_factory=list)
+    removed: list[Path] = field(default_factory=list)
+    moved: list[tuple[Path, Path, bool]] = field(default_factory=list)
+    done: list[Action] = field(default_factory=list)
+    changed: list[tuple[Action, Path]] = field(default_factory=list)
+    blocked: list[tuple[Action, Path, Blocked]] = field(default_factory=list)
+    damaged: list[tuple[Action, IntegrityError]] = field(default_factory=list)
+
+
+class ActionRunner:
+    """Runs actions one after another. `intend` records intents durably; `record` makes what was applied durable."""
+
+    def __init__(
+        self,
+        applier: Applier,
+        keys: Callable[[], FolderKeys],
+        intend: Callable[[Sequence[tuple[Path, int, tuple[SyncedRow, ...]]]], None],
+        record: Callable[[Applied, dict[NodeId, Staged]], None],
+    ) -> None:
+        self._applier = applier
+        self._keys = keys
+        self._intend = intend
+        self._record = record
+        self._parked: dict[int, Path] = {}
+
+    def run(self, actions: Sequence[Action], staged: dict[NodeId, Staged]) -> Applied:
+        """Carry out `actions` in order; `staged` holds the content of each WriteFile by its node. Blocking."""
+        applied = Applied()
+        ready = self._finish(actions, staged, applied)
+        self._intend(ready)
+        for action in actions:
+            if any(action is other for other, _ in applied.damaged) or any(
+                action is other for other, _, _ in applied.blocked
+            ):
+                continue
+            self._run_one(action, staged, applied)
+        self._record(applied, staged)
+        return applied
+
+    def _finish(
+        self, actions: Iterable[Action], staged: dict[NodeId, Staged], applied: Applied
+    ) -> list[tuple[Path, int, tuple[SyncedRow, ...]]]:
+        """Make staged files durable and check them; return the intents."""
+        intents = []
+        for action in actions:
+            if not isinstance(action, WriteFile):
+                continue
+            path = self._path(action.target)
+            content = staged[action.node]
+            try:
+                blocked = self._applier.finish(
+                    path,
+                    content.file,
+                    action.executable,
+                    action.mtime_ns,
+                    lambda file, content=content: self._verify(file, content.chunks),  # type: ignore[misc]
+                )
+            except IntegrityError as error:
+                applied.damaged.append((action, error))
+                continue
+            except ResourceError as error:
+                applied.blocked.append((action, path, Blocked(Reason.IO, error.what)))
+                continue
+            if blocked is not None:
+                applied.blocked.append((action, path, blocked))
+            elif content.file.stat is not None:
+                intents.append((path, content.file.stat.inode, action.rows))
+        return intents
+
+    def _verify(self, file: StagedFile, chunks: Sequence[tuple[ChunkId, int]]) -> None:
+        keys = self._keys()
+        offset = 0
+        for chunk, size in chunks:
+            check_chunk(keys, BlobKind.CHUNK, chunk, file.read(offset, size))
+            offset += size
+        if offset != file.size:
+            raise ManifestMismatch(f"the chunks make {offset} bytes, the version has {file.size}")
+
+    def _path(self, place: Place) -> Path:
+        if isinstance(place, Parked):
+            return self._parked[place.number]
+        if isinstance(place, InParked):
+            return (*self._parked[place.parked.number], *place.below)
+        return place
+
+    def _run_one(self, action: Action, staged: dict[NodeId, Staged], applied: Applied) -> None:
+        path = self._path(action.source if isinstance(action, Move) else action.target)
+        outcome = self._act(action, path, staged)
+        if isinstance(outcome, Changed):
+            applied.changed.append((action, path))
+        elif isinstance(outcome, Blocked):
+            applied.blocked.append((action, path, outcome))
+        else:
+            applied.done.append(action)
+            self._note(action, path, outcome, applied)
+
+    def _act(self, action: Action, path: Path, staged: dict[NodeId, Staged]) -> Outcome:
+        applier = self._applier
+        if isinstance(action, WriteFile):
+            return applier.replace(path, staged[action.node].file, _disk(action.expected))
+        if isinstance(action, MakeDirectory):
+            return applier.make_directory(path)
+        if isinstance(action, MakeLink):
+            return applier.make_link(path, action.content.target, action.mtime_ns, _disk(action.expected))
+        if isinstance(action, Remove):
+            if action.expected is None:
+                return Changed(None)
+            expected = DiskStat(*action.expected)
+            if action.kind is Kind.DIRECTORY:
+                return applier.remove_directory(path, expected)
+            return applier.remove_file(path, expected)
+        if isinstance(action, SetAttr):
+            if action.expected is None:
+                return Changed(None)
+            return applier.set_attributes(path, DiskStat(*action.expected), executable=action.executable)
+        return self._move(action, path)
+
+    def _move(self, action: Move, source: Path) -> Outcome:
+        if action.expected is None:
+            return Changed(None)
+        expected = DiskStat(*action.expected)
+        if isinstance(action.target, Parked):
+            # A name in the tree that nothing else can have: the object stays reachable, and a crash leaves it there.
+            self._parked[action.target.number] = (*source[:-1], b".meshsync-parked-%d" % action.target.number)
+        target = self._path(action.target)
+        if action.exchange and action.replaced is not None:
+            first, second = self._applier.exchange(source, target, expected, DiskStat(*action.replaced))
+            return first if not isinstance(first, Done) else second
+        if action.replaced is not None:
+            removed = self._applier.remove_file(target, DiskStat(*action.replaced))
+            if not isinstance(removed, Done):
+                return removed
+        return self._applier.move(source, target, expected)
+
+    def _note(self, action: Action, path: Path, outcome: Done, applied: Applied) -> None:
+        stat = None if outcome.stat is None else Stat(*outcome.stat)
+        if isinstance(action, Remove):
+            applied.gone.extend(action.gone)
+            applied.removed.append(path)
+            return
+        if isinstance(action, Move):
+            applied.moved.append((path, self._path(action.target), action.exchange))
+            applied.rows.extend(
+                replace(row, stat=stat if row.kind is not Kind.DIRECTORY else row.stat) for row in action.rows
+            )
+            return
+        applied.rows.extend(replace(row, stat=stat) for row in action.rows)
+        if stat is not None:
+            applied.local.append(LocalRow(path, _content(action), _executable(action), stat))
+
+
+def _content(action: WriteFile | MakeDirectory | MakeLink | SetAttr) -> Content:
+    if isinstance(action, MakeDirectory):
+        return Content(Kind.DIRECTORY)
+    if isinstance(action, SetAttr):
+        return action.rows[0].content
+    return action.content
+
+
+def _executable(action: WriteFile | MakeDirectory | MakeLink | SetAttr) -> bool:
+    return action.executable if isinstance(action, WriteFile | SetAttr) else False
+
+
+def _disk(stat: Stat | None) -> DiskStat | None:
+    return None if stat is None else DiskStat(*stat)

@@ -1,0 +1,201 @@
+"""Keeps the local tree equal to what lies on disk: scans, and reads what may have changed.
+
+Invariant: a row's content is that of bytes read while nothing about the file changed; a file that was changing stays as
+it was observed before and is looked at again. Calls block; run them in a thread, one at a time.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+
+from meshsync.chunking.cut import CutParams, Cutter
+from meshsync.content.chunk_ids import chunk_id
+from meshsync.content.manifest_builder import ManifestBuilder
+from meshsync.content.record import Content, Kind
+from meshsync.content.seal import BlobKind
+from meshsync.crypto.folder_keys import FolderKeys
+from meshsync.folder.detect import must_read
+from meshsync.folder.ignore import IGNORE_NAME, IgnoreRules
+from meshsync.folder.reader import Buffer, Read, read_file
+from meshsync.folder.root import Root
+from meshsync.folder.scan import Batch, scan, scan_paths
+from meshsync.folder.types import Blocked, Observed, Problem, RelativePath, RootMissing
+from meshsync.ids import ChunkId
+from meshsync.sync.disk_rows import LocalRow, Path, Stat
+from meshsync.sync.local_tree import LocalTree
+
+
+@dataclass(frozen=True, slots=True)
+class Hashed:
+    """What reading a file gave: its chunks in order and the manifest lists above them."""
+
+    content: Content
+    chunks: tuple[tuple[ChunkId, int], ...]
+    lists: tuple[tuple[ChunkId, bytes], ...]
+
+
+@dataclass(slots=True)
+class Observation:
+    """What one look at the disk found. `changed`: paths whose rows differ now; `again`: to be looked at soon."""
+
+    changed: set[Path] = field(default_factory=set)
+    again: set[Path] = field(default_factory=set)
+    problems: dict[Path, Problem] = field(default_factory=dict)
+    missing: RootMissing | None = None
+
+
+class _Whole:
+    """A cutter that cuts nothing."""
+
+    def feed(self, window: bytes, last: bool, /) -> list[bytes]:
+        return [window]
+
+
+class Observer:
+    """Observes one folder. `local` is the tree as last observed; `hashed` what was read and is not synced yet."""
+
+    def __init__(
+        self, root: Root, keys: FolderKeys, params: CutParams, local: LocalTree, wall_time_ns: Callable[[], int]
+    ) -> None:
+        self.root = root
+        self.local = local
+        self.hashed: dict[Path, Hashed] = {}
+        self.problems: dict[Path, Problem] = {}
+        self.read_bytes = 0
+        self._keys = keys
+        self._params = params
+        self._wall_time_ns = wall_time_ns
+        self._racy: set[Path] = set()
+
+    def look(self, paths: Iterable[Path] | None, stop: Callable[[], bool] = lambda: False) -> Observation:
+        """Look at `paths` and what is beneath them, or at the whole folder (None), and bring `local` up to date.
+
+        Nothing is changed if the root is missing. `stop` is asked between files and ends the look early by raising
+        InterruptedError.
+        """
+        seen = Observation()
+        wanted = None if paths is None else set(paths)
+        rules = self._rules()
+        steps = scan(self.root, rules) if wanted is None else scan_paths(self.root, rules, wanted)
+        found: list[Observed] = []
+        absent: list[Path] = []
+        for step in steps:
+            if isinstance(step, RootMissing):
+                seen.missing = step
+                return seen
+            if isinstance(step, Batch):
+                found.extend(step.observed)
+                absent.extend(step.absent)
+                seen.problems.update((problem.path, problem) for problem in step.problems)
+            if stop():
+                raise InterruptedError
+        self._forget(wanted, found, absent, seen)
+        for item in found:
+            if stop():
+                raise InterruptedError
+            self._take(item, seen)
+        return seen
+
+    def _rules(self) -> IgnoreRules:
+        """Read the folder's ignore patterns; a file that cannot be read says nothing."""
+        parts: list[bytes] = []
+        take = parts.append
+        result = read_file(self.root, (IGNORE_NAME,), _Whole(), lambda part: take(bytes(part)), self._wall_time_ns)
+        return IgnoreRules(b"".join(parts) if isinstance(result, Read) else b"")
+
+    def _forget(self, wanted: set[Path] | None, found: list[Observed], absent: list[Path], seen: Observation) -> None:
+        """Remove rows of what is gone; what lies at or below a problem is not observed and stays."""
+        tops = [()] if wanted is None else sorted(wanted)
+        self.problems = {
+            path: problem for path, problem in self.problems.items() if not any(path[: len(top)] == top for top in tops)
+        } | seen.problems
+        self.local.unobserved = set(self.problems)
+        present = {item.path for item in found}
+        for top in tops:
+            for row in list(self.local.walk(top)):
+                if row.path not in present and self.local.is_observed(row.path) and self.local.at(row.path) is not None:
+                    self._remove(row.path, seen)
+        for path in absent:
+            if self.local.at(path) is not None:
+                self._remove(path, seen)
+
+    def _remove(self, path: Path, seen: Observation) -> None:
+        for row in list(self.local.walk(path)):
+            self.hashed.pop(row.path, None)
+            self._racy.discard(row.path)
+        self.local.remove(path)
+        seen.changed.add(path)
+
+    def _take(self, item: Observed, seen: Observation) -> None:
+        stat = Stat(*item.stat)
+        before = self.local.at(item.path)
+        if item.kind is Kind.FILE:
+            row = self._file_row(item, stat, before, seen)
+        elif item.kind is Kind.LINK:
+            row = LocalRow(item.path, Content(Kind.LINK, target=item.target), False, stat)
+        else:
+            row = LocalRow(item.path, Content(Kind.DIRECTORY), False, stat)
+        if row is None or row == before:
+            return
+        if before is not None and before.kind is not row.kind:
+            self._remove(item.path, seen)
+        self.local.put(row)
+        if before is None or before.content != row.content or not _same_enough(before, row):
+            seen.changed.add(item.path)
+
+    def _file_row(self, item: Observed, stat: Stat, before: LocalRow | None, seen: Observation) -> LocalRow | None:
+        known = before is not None and before.kind is Kind.FILE
+        if known and before is not None and not must_read(item.stat, item.stat, item.path in self._racy):
+            if before.stat == stat and before.executable == item.executable:
+                return before
+            if before.stat == stat:
+                return LocalRow(item.path, before.content, item.executable, stat)
+        read = self.hash_file(item.path)
+        if isinstance(read, Problem):
+            seen.problems[item.path] = read
+            self.problems[item.path] = read
+            self.local.unobserved.add(item.path)
+            return None
+        if read is None:
+            seen.again.add(item.path)
+            return None
+        hashed, result = read
+        self._racy.discard(item.path)
+        if result.racy:
+            self._racy.add(item.path)
+            seen.again.add(item.path)
+        self.hashed[item.path] = hashed
+        return LocalRow(item.path, hashed.content, result.executable, Stat(*result.stat))
+
+    def hash_file(self, path: RelativePath) -> tuple[Hashed, Read] | Problem | None:
+        """Read, cut and name one file; None if it changed meanwhile, a Problem if it cannot be read."""
+        builder = ManifestBuilder(self._keys)
+        chunks: list[tuple[ChunkId, int]] = []
+
+        def take(data: Buffer) -> None:
+            chunk = chunk_id(self._keys, BlobKind.CHUNK, data)
+            chunks.append((chunk, len(data)))
+            builder.add(chunk, len(data))
+            self.read_bytes += len(data)
+
+        result = read_file(self.root, path, Cutter(self._keys.cut_seed, self._params), take, self._wall_time_ns)
+        if isinstance(result, Blocked):
+            return Problem(path, result.reason, result.detail)
+        if not isinstance(result, Read):
+            return None
+        built = builder.finish()
+        return Hashed(built.content, tuple(chunks), built.lists), result
+
+
+def _same_enough(before: LocalRow, row: LocalRow) -> bool:
+    """Whether the difference means nothing to others: a directory's times follow its entries."""
+    if row.kind is Kind.DIRECTORY:
+        return before.stat.inode == row.stat.inode
+    return before.executable == row.executable and before.stat == row.stat
+
+
+def display(path: Path) -> str:
+    """Return a path as text for people."""
+    return os.fsdecode(b"/".join(path))
