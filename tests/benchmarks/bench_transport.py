@@ -18,8 +18,8 @@ from meshsync.crypto.identity import DeviceKeys
 from meshsync.limits import DATAGRAM_BYTES, MIB
 from meshsync.runtime import SystemRuntime
 from meshsync.transport.base import Policy, Priority
-from meshsync.transport.quic import QuicEndpoint
 from meshsync.transport.framed import FramedStream
+from meshsync.transport.quic import QuicEndpoint
 
 CHUNK_BYTES = 65_536
 SERVER_KEYS = DeviceKeys(b"s" * 64)
