@@ -82,7 +82,7 @@ class DecompressionBomb(IntegrityError):
 
 
 class CommitmentMismatch(IntegrityError):
-    """A delivered epoch key does not match the commitment that the rekey entry states."""
+    """A delivered key does not match the commitment in a signed entry: epoch keys in a rekey, the secret in genesis."""
 
 
 class TransientError(MeshsyncError):

@@ -50,7 +50,7 @@ def keys_from_boxes(membership: Membership, recipient: bytes, box_secret: bytes)
     keys: FolderKeys | None = None
     for box in boxes:
         try:
-            opened = open_bundle(membership.folder, box.epoch, unbox(box_secret, box.sealed))
+            opened = open_bundle(membership.folder, box.epoch, membership.genesis.secret, unbox(box_secret, box.sealed))
         except IntegrityError:
             if keys is None and box is boxes[-1]:
                 raise

@@ -117,14 +117,18 @@ def pack_bundle(keys: FolderKeys) -> bytes:
     return _BUNDLE_VERSION + keys.secret + keys.epochs[keys.current]
 
 
-def open_bundle(folder: FolderId, epoch: EpochId, bundle: bytes) -> FolderKeys:
+def open_bundle(folder: FolderId, epoch: EpochId, secret_id: bytes, bundle: bytes) -> FolderKeys:
     """Return the keys that `bundle` delivers, current at `epoch`, which the signed rekey entry states.
 
-    Raises MalformedMessage on another form, CommitmentMismatch if the key is not that of `epoch`.
+    `secret_id` is the commitment in the genesis entry. Raises MalformedMessage on another form, CommitmentMismatch if
+    the epoch key is not that of `epoch` or the secret not that of `secret_id`: then an owner gave members different
+    keys.
     """
     if len(bundle) != BUNDLE_SIZE_BYTES or bundle[:1] != _BUNDLE_VERSION:
         raise MalformedMessage("not a key bundle", folder=short(folder))
     secret, epoch_key = bundle[1 : 1 + KEY_SIZE_BYTES], bundle[1 + KEY_SIZE_BYTES :]
+    if secret_commitment(secret) != secret_id:
+        raise CommitmentMismatch("a folder secret does not match the genesis", folder=short(folder))
     return FolderKeys(folder, secret, {epoch: epoch_key}, epoch)
 
 

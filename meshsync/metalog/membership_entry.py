@@ -62,7 +62,8 @@ Pins = Annotated[tuple[ChainHead, ...], msgspec.Meta(max_length=limits.PINS_MAX)
 class Genesis(Record, frozen=True, tag=1):
     """The first entry: its author owns the folder. Fixes for ever the suite and the bounds of a chunk in bytes.
 
-    `epoch` is the commitment to the first epoch key; `box` holds the owner's keys; the names are sealed or empty.
+    `epoch` and `secret` are the commitments to the first epoch key and to the folder secret, which every later box must
+    hold too (`crypto.folder_keys`); `box` holds the owner's keys; the names are sealed or empty.
     """
 
     suite: Seq
@@ -72,6 +73,7 @@ class Genesis(Record, frozen=True, tag=1):
     nonce: Hash
     box_public: Key
     epoch: Epoch
+    secret: Hash
     box: KeyBox
     folder_name: SealedName = b""
     device_name: SealedName = b""

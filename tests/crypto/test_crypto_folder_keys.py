@@ -21,6 +21,7 @@ from meshsync.ids import EpochId, FolderId
 
 FOLDER, OTHER = FolderId(bytes(range(32))), FolderId(bytes(range(31)) + b"\xff")
 SECRET, OLD, NEW = b"s" * 32, b"o" * 32, b"n" * 32
+SECRET_ID = secret_commitment(SECRET)
 VECTORS = json.loads((Path(__file__).parents[1] / "vectors" / "crypto.json").read_text())
 
 
@@ -90,16 +91,22 @@ def test_keys_show_no_secret() -> None:
 
 class TestBundle:
     def test_a_member_holds_what_the_box_carried(self) -> None:
-        assert open_bundle(FOLDER, keys().current, pack_bundle(keys())) == keys()
+        assert open_bundle(FOLDER, keys().current, SECRET_ID, pack_bundle(keys())) == keys()
 
     def test_an_owner_cannot_box_another_key_than_the_entry_commits_to(self) -> None:
         with pytest.raises(CommitmentMismatch):
-            open_bundle(FOLDER, commitment(NEW), pack_bundle(keys()))
+            open_bundle(FOLDER, commitment(NEW), SECRET_ID, pack_bundle(keys()))
+
+    def test_an_owner_cannot_box_another_secret_than_genesis_commits_to(self) -> None:
+        held = keys()
+        other = FolderKeys(FOLDER, b"t" * 32, held.epochs, held.current)
+        with pytest.raises(CommitmentMismatch):
+            open_bundle(FOLDER, held.current, SECRET_ID, pack_bundle(other))
 
     @pytest.mark.parametrize("bundle", [b"", b"\x01" * 64, b"\x01" * 66, b"\x02" + bytes(64)])
     def test_another_form_is_refused(self, bundle: bytes) -> None:
         with pytest.raises(MalformedMessage):
-            open_bundle(FOLDER, keys().current, bundle)
+            open_bundle(FOLDER, keys().current, SECRET_ID, bundle)
 
 
 class TestWrap:

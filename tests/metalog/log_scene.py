@@ -26,6 +26,7 @@ from meshsync.roles import Role
 
 EXPIRES_S = 1_800_000_000
 EPOCH = EpochId(bytes([0xE0]) * 32)
+SECRET_ID = bytes([0x5E]) * 32
 
 
 def device(number: int) -> DeviceKeys:
@@ -43,7 +44,8 @@ def epoch(number: int) -> EpochId:
 
 def genesis(owner: DeviceKeys = ANNA) -> OpenedMembership:
     """Return the genesis of the folder that `owner` founds."""
-    change = Genesis(1, 16384, 65536, 262144, bytes([7]) * 32, owner.box_public, EPOCH, b"box", b"folder", b"device")
+    bounds, nonce = (16384, 65536, 262144), bytes([7]) * 32
+    change = Genesis(1, *bounds, nonce, owner.box_public, EPOCH, SECRET_ID, b"box", b"folder", b"device")
     return sign_genesis(owner, change)
 
 
