@@ -81,6 +81,7 @@ class QuicLink:
         self._balance = ByteBalance(now)
         self._deadline = deadline
         self._peer: DeviceId | None = None
+        self._is_trusted = False
         self._streams: dict[int, QuicStream] = {}
         self._unstarted: dict[QuicStream, None] = {}
         self._scheduler = SendScheduler()
@@ -154,6 +155,7 @@ class QuicLink:
 
     def trusted(self) -> None:
         """The peer has proved itself, though not yet everything is said: lift the bounds of the handshake."""
+        self._is_trusted = True
         self._balance.authenticated()
         self.engine.authenticated()
 
@@ -314,6 +316,9 @@ class QuicLink:
             self.fail(PeerOverran("the peer opened a stream of one direction"), CloseCode.PROTOCOL)
             return None
         if stream_id & 1 == (0 if self.is_client else 1):
+            return None
+        if stream_id != 0 and not self._is_trusted:
+            self.fail(PeerOverran("the peer opened a stream before its proof"), CloseCode.PROTOCOL)
             return None
         if stream_id >= self._peer_next_id:
             self._peer_skipped.update(range(self._peer_next_id, stream_id, 4))

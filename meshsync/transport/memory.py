@@ -39,8 +39,8 @@ class MemoryNetwork:
     """Where memory endpoints find each other by port.
 
     The hooks may be replaced at any time: `delay_s()` is the one-way delay of the next packet in seconds;
-    `damage(data)` may alter stream bytes on their way (never those of the proofs); `reaches(source port, target port)` tells whether a
-    packet gets through. A lost packet ends the link, as a long outage would.
+    `damage(data)` may alter stream bytes on their way (never those of the proofs); `reaches(source port, target port)`
+    tells whether a packet gets through. A lost packet ends the link, as a long outage would.
     """
 
     def __init__(self, runtime: Runtime) -> None:

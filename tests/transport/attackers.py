@@ -116,6 +116,10 @@ class Attacker:
             self._socket.sendto(data, self._server)
             self.datagrams_sent += 1
 
+    def send_raw(self, data: bytes) -> None:
+        """Send one datagram of any bytes."""
+        self._socket.sendto(data, self._server)
+
     async def turn(self) -> None:
         """Let the server run, then take what it answered."""
         for _ in range(4):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import random
 import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -123,6 +124,41 @@ class TestStrangers:
                 turns += 1
             attacker.close()
             assert attacker.terminated is not None and len(endpoint._admission) == 0
+
+    async def test_a_stream_before_the_proof_ends_the_link(self, engine: str) -> None:
+        async with listening(engine) as (endpoint, runtime):
+            attacker = Attacker(QuicConnection(configuration=configuration()), endpoint.port)
+            attacker.start()
+            while not attacker.connected:
+                await attacker.turn()
+            link = next(iter(endpoint._links))
+            attacker.quic.send_stream_data(4, b"hello")
+            attacker.flush()
+            for _ in range(5):
+                await attacker.turn()
+            assert isinstance(link.error, PeerOverran)
+            attacker.close()
+            assert await is_served(endpoint, runtime)
+
+    async def test_damaged_and_random_datagrams_change_nothing(self, engine: str) -> None:
+        async with listening(engine) as (endpoint, runtime):
+            dice = random.Random(5)
+            attacker = Attacker(QuicConnection(configuration=configuration()), endpoint.port)
+            attacker.start()
+            for _ in range(3):
+                await attacker.turn()
+            link_id = next(iter(endpoint._routes))
+            honest = attacker.quic
+            honest.send_stream_data(0, b"x" * 3000)
+            samples = [data for data, _ in honest.datagrams_to_send(0.5)] + [bytes([0x40]) + link_id + bytes(1300)]
+            for _ in range(500):
+                data = bytearray(dice.choice(samples))
+                for _ in range(dice.randrange(1, 4)):
+                    data[dice.randrange(len(data))] = dice.randrange(256)
+                attacker.send_raw(bytes(data[: dice.randrange(1, len(data))]))
+                await asyncio.sleep(0)
+            attacker.close()
+            assert await is_served(endpoint, runtime)
 
     async def test_a_byte_far_beyond_what_was_delivered_costs_a_stranger_the_link_or_nothing(self, engine: str) -> None:
         async with listening(engine) as (endpoint, _):
