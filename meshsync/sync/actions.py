@@ -1,7 +1,8 @@
 """What apply does to the disk, in order.
 
 Invariant: each action names what the scan saw where it acts, so that the shell can check before it replaces, and the
-synced rows that are true once it is done. Paths are as they are when the action's turn comes.
+synced rows that are true once it is done, with the nodes whose rows are `gone`. Paths are as they are when the action's
+turn comes. The stat in a row is the last one known: the shell puts the one that it sees afterwards.
 """
 
 from __future__ import annotations
@@ -53,6 +54,7 @@ class WriteFile:
     mtime_ns: int
     expected: Stat | None
     rows: tuple[SyncedRow, ...]
+    gone: tuple[NodeId, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +68,7 @@ class MakeLink:
     mtime_ns: int
     expected: Stat | None
     rows: tuple[SyncedRow, ...]
+    gone: tuple[NodeId, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +85,7 @@ class Move:
     expected: Stat | None
     replaced: Stat | None
     rows: tuple[SyncedRow, ...]
+    gone: tuple[NodeId, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

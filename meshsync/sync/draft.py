@@ -53,17 +53,17 @@ class Draft:
 
 
 @dataclass(frozen=True, slots=True)
-class Batch:
+class EntryDraft:
     """The operations of one entry, and what is true of the synced rows once it is in the log."""
 
     ops: tuple[Op, ...]
     rows: tuple[SyncedRow, ...]
     gone: tuple[NodeId, ...]
 
-    def named(self, unnamed: ChainId, chain: ChainId) -> Batch:
+    def named(self, unnamed: ChainId, chain: ChainId) -> EntryDraft:
         """Return the batch of a chain's first entry with `chain`, now known, for its stand-in `unnamed`."""
         name = _renamer(unnamed, chain)
-        return Batch(
+        return EntryDraft(
             tuple(_rename_op(op, name) for op in self.ops),
             tuple(_rename_row(row, name) for row in self.rows),
             self.gone,
@@ -78,7 +78,7 @@ class Publisher:
         self._done = 0
         self._dots: dict[bytes, Dot] = {}
 
-    def next_batch(self, chain: ChainId, seq: int) -> Batch | None:
+    def next_batch(self, chain: ChainId, seq: int) -> EntryDraft | None:
         """Return what entry `seq` of `chain` holds, None when all is published. Call once for each entry made."""
         start, size = self._done, _HEAD_BYTES
         while self._done < len(self._changes) and self._done - start < ENTRY_OPS_MAX:
@@ -91,7 +91,7 @@ class Publisher:
             return None
         changes = self._changes[start : self._done]
         name = self._name
-        return Batch(
+        return EntryDraft(
             tuple(_rename_op(change.op, name) for change in changes),
             tuple(_rename_row(row, name) for change in changes for row in change.rows),
             tuple(node for change in changes for node in change.gone),

@@ -1,0 +1,296 @@
+"""Which actions bring the disk to the view, and in what order.
+
+Invariant: a path that exists before and after the plan exists at every moment between its actions; nothing is removed
+without a witness (`semantics.md` 4.5), and nothing of a waiting node is touched. Cycles of names are undone by
+exchanges; what cannot be exchanged in place is parked in the control directory.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import dataclass, field, replace
+
+from meshsync.content.record import Kind
+from meshsync.ids import ROOT, NodeId
+from meshsync.sync.actions import Action, MakeDirectory, MakeLink, Move, Place, Remove, SetAttr, WriteFile
+from meshsync.sync.disk_plan import DiskPlan, Unit
+from meshsync.sync.disk_rows import Path, Stat, SyncedRow
+from meshsync.sync.listing import Shown
+from meshsync.sync.local_tree import LocalTree
+from meshsync.sync.settle import is_removed, synced_row
+from meshsync.sync.synced_tree import SyncedTree
+from meshsync.sync.view import View
+from meshsync.sync.worklist import Worklist
+
+
+@dataclass(slots=True)
+class Applied:
+    """Actions in order; rows that are true already, and nodes whose rows are gone already, without any action."""
+
+    actions: list[Action] = field(default_factory=list)
+    settled: list[SyncedRow] = field(default_factory=list)
+    forgotten: list[NodeId] = field(default_factory=list)
+
+
+def plan_apply(
+    synced: SyncedTree,
+    local: LocalTree,
+    view: View,
+    waiting: Collection[NodeId],
+    nodes: Collection[NodeId] | None,
+) -> Applied:
+    """Return what to do for `nodes` and what they depend on, or for all nodes if None."""
+    work = Worklist(synced, view)
+    if nodes is None:
+        work.add_all()
+    else:
+        work.add(nodes)
+    return _Planner(synced, local, view, waiting, work).run()
+
+
+class _Planner:
+    def __init__(
+        self, synced: SyncedTree, local: LocalTree, view: View, waiting: Collection[NodeId], work: Worklist
+    ) -> None:
+        self._view = view
+        self._synced = synced
+        self._local = local
+        self._waiting = waiting
+        self._disk = DiskPlan(synced, local, waiting)
+        self._work = work
+        self._out = Applied()
+        self._sources: dict[NodeId, Unit] = {}  # first node of what is shown → the object that becomes it
+        self._undone: set[NodeId] = set()  # first nodes of what is shown and cannot be brought about now
+
+    def run(self) -> Applied:
+        for node in self._work.nodes:  # where everything is before anything moves
+            self._disk.unit(node)
+        shown = sorted(self._work.shown.values(), key=lambda item: (len(item[0]), item[0]))
+        self._assign(shown)
+        for path, each in shown:
+            if not self._bring_about(path, each):
+                self._undone.update(each.nodes)
+        self._remove()
+        return self._out
+
+    # --- which object becomes what ---------------------------------------------------------------------------
+
+    def _assign(self, items: list[tuple[Path, Shown]]) -> None:
+        """First what is in its place already, then whatever else holds one of the nodes."""
+        for in_place in (True, False):
+            for _, shown in items:
+                if shown.face.node in self._sources:
+                    continue
+                for node in shown.nodes:
+                    unit = self._disk.unit(node)
+                    if unit is None or unit.claimed or (in_place and not self._is_in_place(unit, shown)):
+                        continue
+                    unit.claimed = True
+                    self._sources[shown.face.node] = unit
+                    break
+
+    def _is_in_place(self, unit: Unit, shown: Shown) -> bool:
+        return unit.name == shown.name and unit.parent is self._parent(shown)
+
+    def _parent(self, shown: Shown) -> Unit | None:
+        """Return the object that the shown thing's directory is, None while there is none."""
+        parent = shown.face.parent
+        if parent == ROOT:
+            return self._disk.root
+        above = self._view.shown(parent)
+        assert above is not None
+        source = self._sources.get(above.face.node)
+        if source is not None:
+            return source
+        for node in above.nodes:
+            unit = self._disk.unit(node)
+            if unit is not None:
+                return unit
+        return None
+
+    # --- one shown thing -------------------------------------------------------------------------------------
+
+    def _bring_about(self, path: Path, shown: Shown) -> bool:
+        """Plan what makes `shown` true; False, with nothing planned, if it has to wait."""
+        parent, source = self._parent(shown), self._sources.get(shown.face.node)
+        if any(node in self._waiting for node in shown.nodes) or parent is None or parent.blocked:
+            return False
+        if source is not None and source.blocked:
+            return False
+        occupant = self._disk.at(parent, shown.name)
+        if occupant is None and not self._disk.is_free(parent, shown.name):
+            return False
+        if occupant is source:
+            occupant = None
+        if occupant is not None and occupant.blocked:
+            return False
+        if source is None:
+            source = self._make(shown, parent, occupant)
+            self._sources[shown.face.node] = source
+        else:
+            self._change(shown, parent, source, occupant)
+        self._disk.claim(source, shown.nodes)
+        return True
+
+    def _make(self, shown: Shown, parent: Unit, occupant: Unit | None) -> Unit:
+        if occupant is None or self._is_replaceable(occupant, shown.kind):
+            expected, gone = (None, ()) if occupant is None else (occupant.stat, self._end(occupant))
+            unit = self._disk.add(parent, shown.name, shown.kind, shown.nodes)
+            self._write(shown, self._disk.place(unit), expected, self._rows(shown, None), gone)
+            return unit
+        unit = Unit(None, shown.name, shown.kind, (), None)
+        unit.claimed = True
+        parked = self._disk.park(unit)
+        self._write(shown, parked, None, (), ())
+        self._exchange(shown, unit, occupant, self._rows(shown, None))
+        return unit
+
+    def _change(self, shown: Shown, parent: Unit, source: Unit, occupant: Unit | None) -> None:
+        rows = self._rows(shown, source)
+        has_other_content = source.rows[0].content != shown.content
+        has_other_bit = shown.kind is Kind.FILE and source.rows[0].executable != shown.executable
+        moved = source.parent is not parent or source.name != shown.name
+        if moved:
+            self._move(shown, parent, source, occupant, self._moved_rows(rows, source) if has_other_content else rows)
+        if has_other_content:
+            self._write(shown, self._disk.place(source), source.stat, rows, ())
+        elif has_other_bit:
+            place = self._disk.place(source)
+            self._out.actions.append(SetAttr(shown.face.node, place, shown.executable, source.stat, rows))
+        elif not moved:
+            self._out.settled += [row for row in rows if self._synced.rows.get(row.node) != row]
+        held = {row.node for row in source.rows} - set(shown.nodes)
+        self._out.forgotten += sorted(node for node in held if self._view.face(node) is None)
+
+    def _move(
+        self, shown: Shown, parent: Unit, source: Unit, occupant: Unit | None, rows: tuple[SyncedRow, ...]
+    ) -> None:
+        if occupant is not None and not self._is_replaceable(occupant, source.kind):
+            if self._disk.is_below(source, occupant):
+                before = self._disk.place(source)
+                self._add_move(shown, before, self._disk.park(source), source.stat, None, ())
+            self._exchange(shown, source, occupant, rows)
+            return
+        replaced, gone = (None, ()) if occupant is None else (occupant.stat, self._end(occupant))
+        before = self._disk.place(source)
+        self._disk.move(source, parent, shown.name)
+        self._add_move(shown, before, self._disk.place(source), source.stat, replaced, rows, gone)
+
+    def _exchange(self, shown: Shown, unit: Unit, occupant: Unit, rows: tuple[SyncedRow, ...]) -> None:
+        before, target = self._disk.place(unit), self._disk.place(occupant)
+        self._disk.exchange(unit, occupant)
+        action = Move(shown.face.node, before, target, True, unit.stat, occupant.stat, rows)
+        self._out.actions.append(action)
+
+    def _add_move(
+        self,
+        shown: Shown,
+        source: Place,
+        target: Place,
+        expected: Stat | None,
+        replaced: Stat | None,
+        rows: tuple[SyncedRow, ...],
+        gone: tuple[NodeId, ...] = (),
+    ) -> None:
+        self._out.actions.append(Move(shown.face.node, source, target, False, expected, replaced, rows, gone))
+
+    def _write(
+        self,
+        shown: Shown,
+        target: Place,
+        expected: Stat | None,
+        rows: tuple[SyncedRow, ...],
+        gone: tuple[NodeId, ...],
+    ) -> None:
+        face = shown.face
+        if shown.kind is Kind.DIRECTORY:
+            self._out.actions.append(MakeDirectory(face.node, target, rows))
+            return
+        version = face.version
+        assert version is not None
+        if shown.kind is Kind.LINK:
+            link = MakeLink(face.node, target, shown.content, version, face.mtime_ns, expected, rows, gone)
+            self._out.actions.append(link)
+            return
+        self._out.actions.append(
+            WriteFile(
+                face.node,
+                target,
+                shown.content,
+                version,
+                shown.executable,
+                face.mtime_ns,
+                expected,
+                rows,
+                gone,
+            )
+        )
+
+    def _rows(self, shown: Shown, source: Unit | None) -> tuple[SyncedRow, ...]:
+        rows = (synced_row(shown, node, order) for order, node in enumerate(shown.nodes))
+        if source is None:
+            return tuple(rows)
+        old = source.rows[0]
+        same = old.content == shown.content
+        return tuple(replace(row, stat=source.stat, mtime_ns=old.mtime_ns if same else row.mtime_ns) for row in rows)
+
+    def _moved_rows(self, rows: tuple[SyncedRow, ...], source: Unit) -> tuple[SyncedRow, ...]:
+        """The rows between a move and the write that follows: new places, old contents."""
+        old = {row.node: row for row in source.rows}
+        return tuple(
+            replace(
+                row,
+                versions=old[row.node].versions,
+                content=old[row.node].content,
+                executable=old[row.node].executable,
+                mtime_ns=old[row.node].mtime_ns,
+            )
+            for row in rows
+            if row.node in old
+        )
+
+    # --- removal ---------------------------------------------------------------------------------------------
+
+    def _is_replaceable(self, occupant: Unit, kind: Kind) -> bool:
+        """Tell whether a rename onto `occupant` may end it."""
+        if occupant.claimed or Kind.DIRECTORY in (occupant.kind, kind):
+            return False
+        return all(self._view.face(row.node) is None and is_removed(row, self._view) for row in occupant.rows)
+
+    def _end(self, occupant: Unit) -> tuple[NodeId, ...]:
+        occupant.claimed = True
+        return tuple(row.node for row in occupant.rows)
+
+    def _remove(self) -> None:
+        """What became nothing goes last, from the bottom up."""
+        units: dict[int, Unit] = {}
+        for node in self._work.nodes:
+            unit = self._disk.unit(node)
+            if unit is not None and not unit.claimed and unit.rows:
+                units[id(unit)] = unit
+        for unit in sorted(units.values(), key=self._depth, reverse=True):
+            if unit.blocked or not all(map(self._may_go, unit.rows)) or self._holds_anything(unit):
+                continue
+            target = self._disk.place(unit)
+            gone = tuple(row.node for row in unit.rows if self._disk.unit(row.node) is unit)
+            self._disk.take(unit)
+            self._out.actions.append(Remove(unit.rows[0].node, target, unit.kind, unit.stat, gone))
+
+    def _may_go(self, row: SyncedRow) -> bool:
+        if self._view.face(row.node) is not None:  # it is shown as one with something else that is on disk
+            return row.node not in self._undone
+        return is_removed(row, self._view)
+
+    def _holds_anything(self, unit: Unit) -> bool:
+        if unit.kind is not Kind.DIRECTORY:
+            return False
+        if any(True for _ in self._disk.children(unit)):
+            return True
+        path = self._synced.path_of(unit.rows[0].node)
+        return path is not None and any(not self._synced.at((*path, name)) for name in self._local.names(path))
+
+    def _depth(self, unit: Unit) -> int:
+        depth, at = 0, unit
+        while at.parent is not None:
+            depth, at = depth + 1, at.parent
+        return depth

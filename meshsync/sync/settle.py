@@ -1,0 +1,102 @@
+"""What has to be said of the synced rows before anything is planned: finished applies, adopted content.
+
+Invariant: nothing here is the user's doing, so nothing of it is published (`semantics.md` 4.4, 4.5, 4.7).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import replace
+
+from meshsync.content.record import Content, Kind
+from meshsync.ids import NodeId
+from meshsync.sync.ancestors import ancestors
+from meshsync.sync.disk_rows import Intent, LocalRow, SyncedRow
+from meshsync.sync.listing import Shown
+from meshsync.sync.local_tree import LocalTree
+from meshsync.sync.node import Version
+from meshsync.sync.synced_tree import Group
+from meshsync.sync.view import View
+
+
+def finished_intents(intents: Iterable[Intent], local: LocalTree) -> list[SyncedRow]:
+    """Return the rows that a crash kept apply from recording: a path holds exactly the object that was to go there.
+
+    Put them into the synced tree before `match`, or the user would be taken for the author of what apply did.
+    """
+    rows: list[SyncedRow] = []
+    for intent in intents:
+        there = local.at(intent.path)
+        if there is not None and there.stat.inode == intent.inode and there.kind is intent.rows[0].kind:
+            rows += [replace(row, stat=there.stat) for row in intent.rows]
+    return rows
+
+
+def known_descendant(rows: Group, row: LocalRow, view: View) -> SyncedRow | None:
+    """Return the synced row of a file whose new content is a known version that came after the one on record.
+
+    Such content is that version, however it got there; None if there is none.
+    """
+    base = {name for old in rows for name in old.versions}
+    for old in rows:
+        for version in _versions(view, old.node, row.content):
+            if base & {earlier.dot for earlier in ancestors(version, view.versions)}:
+                return _taken(old, version, row)
+    return None
+
+
+def joined_file(shown: Shown, row: LocalRow, view: View) -> SyncedRow | None:
+    """Return the synced row of a file found where the view shows a node that this disk never had.
+
+    Equal to any version of the node, it is that version; None if it equals none.
+    """
+    for face in shown.faces:
+        for version in _versions(view, face.node, row.content):
+            old = synced_row(shown, face.node, 0, row)
+            return _taken(old, version, row)
+    return None
+
+
+def joined_directory(shown: Shown, row: LocalRow) -> list[SyncedRow]:
+    """Return the synced rows of a directory found where the view shows one that this disk never had."""
+    return [synced_row(shown, node, order, row) for order, node in enumerate(shown.nodes)]
+
+
+def synced_row(shown: Shown, node: NodeId, order: int, row: LocalRow | None = None) -> SyncedRow:
+    """Return the row of `node` once `shown` is on disk, with the stat of `row` if that is it already."""
+    face = next(face for face in shown.faces if face.node == node)
+    return SyncedRow(
+        node,
+        face.versions,
+        face.placement,
+        face.parent,
+        shown.name,
+        face.name,
+        face.copy_of,
+        order,
+        shown.content,
+        shown.executable if row is None else row.executable,
+        shown.face.mtime_ns if row is None else row.stat.mtime_ns,
+        None if row is None else row.stat,
+    )
+
+
+def is_removed(row: SyncedRow, view: View) -> bool:
+    """Tell whether everything on record of `row` is known to the view, so that its absence there is a witness.
+
+    A version that is live is shown elsewhere; one that is dead was named by a drop or a put; one that is forgotten is
+    under a checkpoint's vector. Only a version of an entry that the view lacks gives no right to remove anything.
+    """
+    return all(name in view.versions or view.covers(name) for name in row.versions)
+
+
+def _versions(view: View, node: NodeId, content: Content) -> list[Version]:
+    """Return the known versions of `node` with `content`: live ones first, then the latest."""
+    record = view.nodes.get(node)
+    found = [] if record is None else [v for v in {*record.puts, *record.live} if v.content == content]
+    return sorted(found, key=lambda version: (version.live, version.stamp), reverse=True)
+
+
+def _taken(old: SyncedRow, version: Version, row: LocalRow) -> SyncedRow:
+    assert row.kind is not Kind.DIRECTORY
+    return replace(old, versions=(version.dot,), content=row.content, mtime_ns=row.stat.mtime_ns, stat=row.stat)

@@ -1,0 +1,88 @@
+"""The nodes that one apply plan has to consider: those that changed, and those that they push or pull.
+
+Invariant: closed: whatever stands where a considered thing is to go, shares its path, or is its missing directory is
+considered too.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from meshsync.content.record import Kind
+from meshsync.ids import ROOT, NodeId
+from meshsync.sync.disk_rows import Path
+from meshsync.sync.listing import Shown
+from meshsync.sync.synced_tree import SyncedTree
+from meshsync.sync.view import View
+
+
+class Worklist:
+    """`nodes` are all considered nodes; `shown` what of them is shown, by first node, with its path."""
+
+    def __init__(self, synced: SyncedTree, view: View) -> None:
+        self._synced = synced
+        self._view = view
+        self.nodes: dict[NodeId, None] = {}
+        self.shown: dict[NodeId, tuple[Path, Shown]] = {}
+
+    def add_all(self) -> None:
+        """Consider everything that differs between the view and the disk."""
+        differing: list[NodeId] = [node for node in self._synced.rows if self._view.face(node) is None]
+        for _, shown in self._view.walk():
+            if not self._is_done(shown):
+                differing += shown.nodes
+        self.add(differing)
+
+    def add(self, nodes: Iterable[NodeId]) -> None:
+        """Consider `nodes` and what they lead to."""
+        pending = list(nodes)
+        while pending:
+            node = pending.pop()
+            if node in self.nodes or node == ROOT:
+                continue
+            self.nodes[node] = None
+            group = self._synced.group(node)
+            pending += [row.node for row in group]
+            shown = self._view.shown(node)
+            if shown is None:
+                continue
+            pending += shown.nodes
+            if shown.face.node not in self.shown:
+                pending += self._lead_to(shown, tuple(row.node for row in group))
+
+    def _lead_to(self, shown: Shown, group: tuple[NodeId, ...]) -> list[NodeId]:
+        path = self._view.path_of(shown.face.node)
+        assert path is not None
+        self.shown[shown.face.node] = path, shown
+        above = self._view.merged(shown.face.parent)
+        found = [row.node for row in self._synced.child(above, shown.name)]
+        if shown.face.parent != ROOT and not any(node in self._synced.rows for node in above):
+            found.append(shown.face.parent)
+        if shown.kind is Kind.DIRECTORY and group and set(group) != set(shown.nodes):
+            found += self._below(shown, group)
+        return found
+
+    def _below(self, shown: Shown, group: tuple[NodeId, ...]) -> list[NodeId]:
+        """Directories that begin or cease to be one on disk: all that lies in them may have to move."""
+        found = [node for child in self._view.shown_children(shown.face.node).values() for node in child.nodes]
+        for name in self._synced.names(group):
+            found += [row.node for row in self._synced.child(group, name)]
+        return found
+
+    def _is_done(self, shown: Shown) -> bool:
+        for order, face in enumerate(shown.faces):
+            row = self._synced.rows.get(face.node)
+            if (
+                row is None
+                or row.order != order
+                or row.parent != face.parent
+                or row.name != shown.name
+                or row.natural != face.name
+                or row.placement != face.placement
+                or row.versions != face.versions
+                or row.copy_of != face.copy_of
+                or row.content != shown.content
+                or row.executable != shown.executable
+            ):
+                return False
+        return True

@@ -1,0 +1,114 @@
+"""A device made of the real engine over a disk in memory: scans, reconciles, publishes, applies; may crash."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from meshsync.ids import ChainId, DeviceId
+from meshsync.sync.actions import Action, Remove
+from meshsync.sync.delivered import DeliveredEntry
+from meshsync.sync.disk_rows import Intent, SyncedRow
+from meshsync.sync.draft import Publisher
+from meshsync.sync.reconcile import Plan, Scope, reconcile
+from meshsync.sync.settle import finished_intents
+from meshsync.sync.synced_tree import SyncedTree
+from meshsync.sync.view import View
+from tests.sync.disk_twin import DiskTwin
+
+
+class DeviceTwin:
+    def __init__(self, number: int) -> None:
+        self.device = DeviceId(bytes([number]) * 32)
+        self.chain = ChainId(bytes([0x80 + number]) * 32)
+        self.view = View()
+        self.synced = SyncedTree()
+        self.disk = DiskTwin()
+        self.log: list[DeliveredEntry] = []
+        self.time = 0
+        self.intents: list[Intent] = []
+
+    def receive(self, entries: list[DeliveredEntry]) -> None:
+        for entry in entries:
+            if entry.seq > self.view.vector.get(entry.chain, 0):
+                self.view.apply(entry)
+                self.log.append(entry)
+                self.time = max(self.time, entry.time)
+
+    def plan(self, scope: Scope | None = None) -> Plan:
+        local = self.disk.scan()
+        for row in finished_intents(self.intents, local):
+            self.synced.put(row)
+        self.intents = []
+        return reconcile(self.synced, local, self.view, scope)
+
+    def publish(self, scope: Scope | None = None) -> Plan:
+        """Publish until nothing is left to publish; return the plan that remains."""
+        for _ in range(4):
+            plan = self.plan(scope)
+            self.record(plan)
+            if not plan.again:
+                return plan
+        raise AssertionError("never at rest")
+
+    def record(self, plan: Plan) -> None:
+        self._put(plan.settled)
+        for node in plan.forgotten:
+            self.synced.remove(node)
+        publisher = Publisher(plan.publish)
+        while True:
+            seq = self.view.vector.get(self.chain, 0) + 1
+            batch = publisher.next_batch(self.chain, seq)
+            if batch is None:
+                return
+            self.time += 1
+            self.receive([DeliveredEntry(self.device, self.chain, seq, self.time, batch.ops)])
+            self._put(batch.rows)
+            for node in batch.gone:
+                self.synced.remove(node)
+
+    def sync(self) -> None:
+        """Publish and apply everything."""
+        for action in self.publish().apply:
+            self.do(action)
+
+    def do(self, action: Action) -> None:
+        self.finish(action, self.disk.do(action))
+
+    def do_and_crash(self, action: Action) -> None:
+        """Carry out one action and die before it is recorded; only its intent is."""
+        stat = self.disk.do(action)
+        if not isinstance(action, Remove) and stat is not None and isinstance(action.target, tuple) and action.rows:
+            self.intents.append(Intent(action.target, stat.inode, action.rows))
+
+    def finish(self, action: Action, stat: object) -> None:
+        if isinstance(action, Remove):
+            gone, rows = action.gone, ()
+        else:
+            gone, rows = getattr(action, "gone", ()), action.rows
+        for node in gone:
+            self.synced.remove(node)
+        self._put([replace(row, stat=stat) for row in rows])
+
+    def _put(self, rows: list[SyncedRow] | tuple[SyncedRow, ...]) -> None:
+        for row in rows:
+            self.synced.put(row)
+
+
+def exchange(*devices: DeviceTwin) -> None:
+    """Everyone gets every entry."""
+    entries = {(e.chain, e.seq): e for device in devices for e in device.log}
+    ordered = sorted(entries.values(), key=lambda e: (e.time, e.device, e.seq))
+    for device in devices:
+        device.receive(ordered)
+
+
+def settle(*devices: DeviceTwin) -> None:
+    """Everyone publishes, everyone receives, everyone applies."""
+    for device in devices:
+        device.publish()
+    exchange(*devices)
+    for device in devices:
+        device.sync()
+    exchange(*devices)
+    for device in devices:
+        device.sync()
