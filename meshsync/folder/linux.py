@@ -34,7 +34,7 @@ _STATX_SIZE_BYTES: Final = 256
 # struct statx: mask, blksize, attributes, links, uid, gid, mode, ino, size, blocks, attributes_mask,
 # then atime, btime, ctime, mtime as (s64 seconds, u32 nanoseconds, pad), rdev, dev as (major, minor)
 _STATX = struct.Struct("=IIQIIIH2xQQQQ qI4x qI4x qI4x qI4x II II")
-_LINKS, _UID, _GID, _MODE, _INODE, _SIZE = 3, 4, 5, 6, 7, 8
+_UID, _GID, _MODE, _INODE, _SIZE = 4, 5, 6, 7, 8
 _BIRTH, _CTIME, _MTIME, _MAJOR, _MINOR = 13, 15, 17, 21, 22
 _NS: Final = 1_000_000_000
 
@@ -50,7 +50,6 @@ class Status:
     uid: int
     gid: int
     device: int
-    links: int
 
 
 def openat2(dir_fd: int, path: bytes, flags: int, mode: int, resolve: int) -> int:
@@ -76,14 +75,14 @@ def statx(dir_fd: int, name: bytes) -> Status:
     mtime_ns = field[_MTIME] * _NS + field[_MTIME + 1]
     stat = Stat(field[_INODE], birth_ns, field[_SIZE], mtime_ns, ctime_ns)
     device = os.makedev(field[_MAJOR], field[_MINOR])
-    return Status(stat, field[_MODE], field[_UID], field[_GID], device, field[_LINKS])
+    return Status(stat, field[_MODE], field[_UID], field[_GID], device)
 
 
 def fstatat(dir_fd: int, name: bytes) -> Status:
     """Return what `statx` does, without the birth time, by the call that every POSIX system has."""
     found = os.stat(name, dir_fd=dir_fd, follow_symlinks=False) if name else os.fstat(dir_fd)
     stat = Stat(found.st_ino, 0, found.st_size, found.st_mtime_ns, found.st_ctime_ns)
-    return Status(stat, found.st_mode, found.st_uid, found.st_gid, found.st_dev, found.st_nlink)
+    return Status(stat, found.st_mode, found.st_uid, found.st_gid, found.st_dev)
 
 
 def renameat2(old_fd: int, old: bytes, new_fd: int, new: bytes, flags: int) -> None:

@@ -92,6 +92,21 @@ def read_range(
     return data if len(data) == length else Changed(status.stat)
 
 
+def read_start(root: Root, path: RelativePath, size_max: int) -> bytes | Changed | Blocked:
+    """Return the first `size_max` bytes (≤ FOLDER_RANGE_BYTES_MAX) of the file at `path`, fewer if it is shorter.
+
+    Changed(None) if there is none. For `.meshignore`: give IGNORE_BYTES_MAX + 1, so that a longer one is reported.
+    """
+    assert 0 <= size_max <= FOLDER_RANGE_BYTES_MAX
+    try:
+        with _regular_file(root, path) as (fd, _):
+            return _read_fully(root, fd, size_max, 0)
+    except _NotAFile as error:
+        return Changed(error.stat)
+    except OSError as error:
+        return Changed(None) if error.errno in faults.ABSENT | {errno.ELOOP} else faults.blocked(error)
+
+
 class _NotAFile(Exception):
     def __init__(self, stat: Stat) -> None:
         super().__init__()

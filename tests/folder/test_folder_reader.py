@@ -13,7 +13,7 @@ import pytest
 from meshsync.chunking.cut import CutParams
 from meshsync.chunking.cut import Cutter as FolderCutter
 from meshsync.folder.detect import is_racy, must_read, same_object
-from meshsync.folder.reader import Buffer, Read, read_file, read_range
+from meshsync.folder.reader import Buffer, Read, read_file, read_range, read_start
 from meshsync.folder.types import Blocked, Changed, Reason, RelativePath, Stat
 from meshsync.limits import (
     FOLDER_RACY_WINDOW_NS,
@@ -147,6 +147,13 @@ def test_a_range_is_served_or_refused(tree: FolderTree) -> None:
     assert read_range(tree.root, path, 0, 1, stat._replace(ctime_ns=0)) == Changed(stat)
     with pytest.raises(AssertionError):
         read_range(tree.root, path, 0, FOLDER_RANGE_BYTES_MAX + 1)
+
+
+def test_the_start_of_a_small_file(tree: FolderTree) -> None:
+    (tree.path / ".meshignore").write_bytes(b"*.tmp")
+    assert read_start(tree.root, (b".meshignore",), 100) == b"*.tmp"
+    assert read_start(tree.root, (b".meshignore",), 2) == b"*."
+    assert read_start(tree.root, (b"missing",), 2) == Changed(None)
 
 
 STAT = Stat(inode=7, birth_ns=1, size=100, mtime_ns=5_000_000_000, ctime_ns=6_000_000_000)
