@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
 
 from meshsync.crypto.hashing import blob_id
-from meshsync.errors import BlobCorrupt, MalformedMessage, NotFound, PeerOverran
+from meshsync.errors import BlobCorrupt, MalformedMessage, NotFound, PeerOverran, PeerTimeout
 from meshsync.ids import BlobId, DeviceId, FolderId
-from meshsync.limits import RELAY_LEASE_S, WANT_BYTES_MAX
+from meshsync.limits import RELAY_LEASE_S, RELAY_UPLOAD_TIMEOUT_S, WANT_BYTES_MAX
 from meshsync.wire.relay_messages import (
     Absence,
     BlobAbsent,
@@ -46,8 +47,7 @@ async def take_offer(
         if state is not None and size > state.bytes_max - state.bytes_used:
             return _full(max(0, state.bytes_max - state.bytes_used))
     async with core.uploads.take(size):
-        await stream.send(Wanted(tuple(positions)))
-        good, corrupt = await _receive(offer, positions, stream)
+        good, corrupt = await _pull(offer, positions, stream)
         async with core.gate.upload():
             await core.chunks.put(good)
             sizes = {blob: len(data) for blob, data in good}
@@ -95,6 +95,18 @@ async def _wanted(core: RelayCore, folder: FolderId, offer: Offer) -> list[int]:
         if blob not in held:
             wanted.setdefault(blob, position)
     return list(wanted.values())
+
+
+async def _pull(
+    offer: Offer, positions: Sequence[int], stream: MessageStream
+) -> tuple[list[tuple[BlobId, bytes]], list[int]]:
+    """Ask, and return the answer as `_receive` does; a device that trickles does not hold memory for ever."""
+    try:
+        async with asyncio.timeout(RELAY_UPLOAD_TIMEOUT_S):
+            await stream.send(Wanted(tuple(positions)))
+            return await _receive(offer, positions, stream)
+    except TimeoutError as error:
+        raise PeerTimeout("the device took too long to send what it offered") from error
 
 
 async def _receive(

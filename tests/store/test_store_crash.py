@@ -93,6 +93,7 @@ def test_nothing_acknowledged_is_lost_at_any_crash_point(tmp_path: Path, variant
             store.close()
 
 
+@pytest.mark.slow
 def test_a_tail_torn_at_any_length_is_cut(tmp_path: Path) -> None:
     store = PackStore(tmp_path)
     store.put(FIRST[:1])

@@ -118,6 +118,7 @@ def test_a_missing_pack_is_reported_and_refilled(tmp_path: Path) -> None:
         assert content(store) == dict(BLOBS) and store.damaged() == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("lost", [True, False], ids=["catalog lost", "catalog kept"])
 def test_any_flipped_bit_in_an_open_pack_costs_at_most_one_blob(tmp_path: Path, lost: bool) -> None:
     blobs = named(b"first", b"second", b"third")
