@@ -240,6 +240,7 @@ RELAY_UPLOAD_TIMEOUT_S: Final = 600.0  # from Wanted to the last blob of 8 MiB: 
 RELAY_FOLDER_BYTES_MAX: Final = 1 << 40  # quota of a folder unless told otherwise: 1 TiB
 RELAY_UPKEEP_INTERVAL_S: Final = 600.0  # between steps of scrub and collection: 256 MiB each is 36 GiB a day
 RELAY_COLLECT_ITEMS_MAX: Final = 1000  # blobs removed while uploads are held off: about 10 ms
+RELAY_COMPACT_PACKS: Final = 4  # packs rewritten in one step: at most 128 MiB copied while uploads wait
 RELAY_INVITATIONS_MAX: Final = 100  # invitations in force; each proof is compared with all of them
 RELAY_THREADS: Final = 8  # blocking calls at once: one writer each for log and packs, the rest read and verify
 RELAY_STOP_TIMEOUT_S: Final = 5.0  # for requests under way when the relay stops

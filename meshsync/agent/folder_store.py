@@ -1,4 +1,4 @@
-"""What a folder keeps in its index beside the log: synced rows, intents, chunk locations. Blocking; call it in a thread.
+"""What a folder keeps in its index beside the log: synced rows, intents, chunk locations. Calls block.
 
 Invariant: a synced row and the chunk locations of its file are written in one transaction.
 """
@@ -31,7 +31,7 @@ class _Row(Record, frozen=True):
     content: bytes
     executable: bool
     mtime_ns: int
-    stat: tuple[int, int, int, int, int] | None
+    stat: Stat | None
 
 
 class _Intent(Record, frozen=True):
@@ -54,7 +54,7 @@ def pack_row(row: SyncedRow) -> bytes:
             pack_content(row.content),
             row.executable,
             row.mtime_ns,
-            None if row.stat is None else tuple(row.stat),
+            row.stat,
         )
     )
 
@@ -74,7 +74,7 @@ def unpack_row(node: NodeId, data: bytes) -> SyncedRow:
         unpack_content(row.content),
         row.executable,
         row.mtime_ns,
-        None if row.stat is None else Stat(*row.stat),
+        row.stat,
     )
 
 

@@ -166,10 +166,13 @@ class Replica:
 
     # --- entries --------------------------------------------------------------------------------------------
 
-    async def append(self, build: Callable[[ChainId, int], Sequence[Op]]) -> OpenedEntry:
-        """Publish one entry of this device; `build` makes its operations for (chain, seq).
+    async def append(
+        self, build: Callable[[ChainId, int], Sequence[Op]], also: Callable[[OpenedEntry], None]
+    ) -> OpenedEntry | None:
+        """Publish one entry of this device; `build` makes its operations for (chain, seq), none for no entry.
 
-        Returns after it is durable here and in the view. Raises RoleForbids if this device may not write.
+        `also` writes, in the same transaction, what becomes true with the entry. Returns after it is durable here and
+        in the view. Raises RoleForbids if this device may not write.
         """
         async with self._lock:
             if not self.membership.may_write(self.device.device):
@@ -177,11 +180,13 @@ class Replica:
             own = self._own
             chain, seq = (UNNAMED_CHAIN, 1) if own is None else (own.chain, own.seq + 1)
             ops = build(chain, seq)
+            if not ops:
+                return None
             seen = self._newly_seen()
             entry = await self._runtime.in_thread(self._sign, ops, chain, own, seen)
             outcome = self.chains.accept(entry)
             assert isinstance(outcome, Accepted), "an own entry follows what this device has"
-            await self._keep(outcome.delivered)
+            await self._keep(outcome.delivered, lambda: also(entry))
             self._own = entry.head
             self._seen_before.update(seen)
             await self._believe(outcome.delivered)
@@ -263,7 +268,7 @@ class Replica:
             # This index is older than the device: somebody has entries of ours that it lacks. Open a new chain.
             self._own = None
 
-    async def _keep(self, delivered: Sequence[Delivered]) -> None:
+    async def _keep(self, delivered: Sequence[Delivered], also: Callable[[], None] = lambda: None) -> None:
         rows = [
             EntryRow(
                 item.row.id,
@@ -278,10 +283,11 @@ class Replica:
             )
             for item in delivered
         ]
-        await self._runtime.in_thread(self._write, rows)
+        await self._runtime.in_thread(self._write, rows, also)
 
-    def _write(self, rows: list[EntryRow]) -> None:
+    def _write(self, rows: list[EntryRow], also: Callable[[], None]) -> None:
         with self.database.transaction():
+            also()
             self.log_rows.append_entries(rows)
             for row in rows:
                 if row.device == self.device.device:

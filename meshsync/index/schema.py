@@ -38,6 +38,7 @@ CREATE TABLE relay_seen (relay BLOB NOT NULL, id BLOB NOT NULL, PRIMARY KEY (rel
 -- the tree last agreed between disk and view, by node; and applies that were begun
 CREATE TABLE synced (node BLOB PRIMARY KEY, row BLOB NOT NULL) WITHOUT ROWID;
 CREATE TABLE intent (node BLOB PRIMARY KEY, row BLOB NOT NULL) WITHOUT ROWID;
+CREATE TABLE partial (node BLOB PRIMARY KEY, row BLOB NOT NULL) WITHOUT ROWID;
 
 -- every version known, for history and durability
 CREATE TABLE version (

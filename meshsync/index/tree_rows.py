@@ -9,10 +9,10 @@ from meshsync.index.database import Database
 
 
 class TreeRows:
-    """One table of node → bytes; used for `synced` and for `intent`."""
+    """One table of node → bytes; used for `synced`, `intent` and `partial`."""
 
     def __init__(self, database: Database, table: str) -> None:
-        assert table in ("synced", "intent")
+        assert table in ("synced", "intent", "partial")
         self._db = database
         self._put = f"INSERT INTO {table} VALUES (?, ?) ON CONFLICT DO UPDATE SET row = excluded.row"
         self._delete = f"DELETE FROM {table} WHERE node = ?"

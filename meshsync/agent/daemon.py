@@ -1,0 +1,260 @@
+"""The agent: one endpoint, discovery, links to members and relays, and every folder of this device.
+
+Invariant: the only place where the shells meet. `start` returns with everything running, `stop` with nothing.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+from meshsync.agent import device_key, folder_home
+from meshsync.agent.changes import Changes
+from meshsync.agent.conversation import Conversation
+from meshsync.agent.counters import Counters
+from meshsync.agent.dialer import Dialer
+from meshsync.agent.faults import Faults
+from meshsync.agent.folder import Folder
+from meshsync.agent.folder_home import FolderHome
+from meshsync.agent.home import Home
+from meshsync.agent.invitations import Invitations
+from meshsync.agent.link_table import LinkTable, route
+from meshsync.agent.member_link import MemberLink
+from meshsync.agent.pairing import serve_pairing
+from meshsync.agent.relay_client import RelayClient
+from meshsync.crypto.identity import DeviceKeys
+from meshsync.discovery.base import Discovery
+from meshsync.errors import ConfigError, LinkClosed, MalformedMessage, MeshsyncError
+from meshsync.ids import DeviceId, FolderId, short
+from meshsync.limits import RELAYS_MAX
+from meshsync.metalog.membership_entry import SetRelay
+from meshsync.runtime import Runtime
+from meshsync.transport.base import Endpoint, Link, Policy
+from meshsync.transport.quic import QuicEndpoint
+from meshsync.wire.peer_messages import PairRequest
+from meshsync.wire.relay_address import RelayAddress, parse_relay_address
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """What `meshsync up` was asked for."""
+
+    name: str
+    listen: str
+    relays: tuple[str, ...]
+    engine: str
+    fault: str = ""
+
+
+class Agent:
+    """Belongs to one loop. `changes` counts everything that a user could see."""
+
+    endpoint: Endpoint
+    keys: DeviceKeys
+
+    def __init__(self, runtime: Runtime, home: Home, options: Options, discoveries: Sequence[Discovery]) -> None:
+        self.runtime = runtime
+        self.home = home
+        self.options = options
+        self.counters = Counters()
+        self.changes = Changes()
+        self.folders: dict[FolderId, Folder] = {}
+        self.relays: dict[DeviceId, RelayClient] = {}
+        self.invitations = Invitations(runtime)
+        self.started_s = runtime.monotonic()
+        self.stopping = asyncio.Event()
+        self.discovery_problem = ""
+        self._discoveries = discoveries
+        self._faults = Faults(options.fault)
+        self._tasks: dict[str, asyncio.Task[None]] = {}
+        self._announced: tuple[bytes, ...] = ()
+
+    # --- life ---------------------------------------------------------------------------------------------
+
+    async def start(self) -> None:
+        """Begin everything. Raises ConfigError, ResourceError, IndexCorrupt; then nothing is left running."""
+        runtime = self.runtime
+        self.keys = await runtime.in_thread(device_key.load_or_create, self.home, runtime)
+        policy = Policy(discovery_keys=self._discovery_keys, authorize=self._authorize)
+        self.endpoint = await QuicEndpoint.open(
+            runtime, self.keys, self.options.listen or "0.0.0.0:0", self.options.engine or "qh3", policy
+        )
+        self.links = LinkTable(runtime, self.keys.device, self._make_link, self.note_change)
+        self.dialer = Dialer(
+            runtime, self.endpoint, lambda: {key: key for key in self._discovery_keys()}, self._linked, self._dialed
+        )
+        for text in self.options.relays:
+            self.add_relay(parse_relay_address(text))
+        for found in await runtime.in_thread(folder_home.existing, self.home.path):
+            await self.open_folder(found)
+        self._tasks["accept"] = runtime.spawn(self._accept(), "accept links")
+        self._tasks["refresh"] = runtime.spawn(self._refresh_loop(), "refresh")
+        for discovery in self._discoveries:
+            await discovery.start(self.dialer.report)
+
+    async def stop(self) -> None:
+        """End everything in order; what was acknowledged is durable already."""
+        for discovery in self._discoveries:
+            await discovery.close()
+        await self.dialer.close()
+        for task in self._tasks.values():
+            task.cancel()
+        await asyncio.gather(*self._tasks.values(), return_exceptions=True)
+        await self.links.close()
+        for folder in self.folders.values():
+            await folder.close()
+        await self.endpoint.close()
+
+    def note_change(self) -> None:
+        """Something that a user could see has changed."""
+        self.changes.note()
+
+    # --- folders ------------------------------------------------------------------------------------------
+
+    async def open_folder(self, found: FolderHome) -> Folder:
+        """Load a folder and begin to sync it."""
+        folder = await self.runtime.in_thread(
+            Folder, self.runtime, found, self.keys, self.counters, self._faults, self.note_change
+        )
+        self.folders[folder.id] = folder
+        await folder.start()
+        self._tasks[f"folder {folder.id.hex()}"] = self.runtime.spawn(self._follow(folder), "follow membership")
+        self.refresh()
+        return folder
+
+    async def close_folder(self, folder: Folder) -> None:
+        """Stop syncing a folder."""
+        del self.folders[folder.id]
+        self._tasks.pop(f"folder {folder.id.hex()}").cancel()
+        self.refresh()
+        await folder.close()
+
+    async def _follow(self, folder: Folder) -> None:
+        """React to changes of who belongs to the folder and where it is stored."""
+        seen = -1
+        count = 0
+        while True:
+            members = folder.replica.membership_count()
+            if members != seen:
+                seen = members
+                await self._own_relays(folder)
+                self.refresh()
+            count = await folder.replica.changes.after(count)
+
+    async def _own_relays(self, folder: Folder) -> None:
+        """Store folders that this device owns at its configured relays; link the relays that the folder names."""
+        membership = folder.replica.membership
+        if self.keys.device in membership.owners():
+            for device, client in list(self.relays.items()):
+                if device not in membership.relays and client.address.secret is not None:
+                    address = client.address.without_secret().text
+                    await folder.replica.change_membership(SetRelay(device, (address,)))
+        for device, addresses in folder.replica.membership.relays.items():
+            if device not in self.relays and len(self.relays) < RELAYS_MAX:
+                self.add_relay(parse_relay_address(addresses[0]))
+
+    # --- relays -------------------------------------------------------------------------------------------
+
+    def add_relay(self, address: RelayAddress) -> None:
+        """Keep a link to a relay. Raises ConfigError if the address does not name its key."""
+        if address.device is None:
+            raise ConfigError(
+                "the relay's address lacks its key",
+                next_step="Copy the whole line that 'meshsync-relay up' printed: quic://HOST:PORT#…",
+            )
+        client = RelayClient(
+            self.runtime, lambda: self.endpoint, address, self._relayed, self.keys.device, self.note_change
+        )
+        self.relays[address.device] = client
+        self._tasks[f"relay {address.device.hex()}"] = self.runtime.spawn(client.run(), f"relay {address.host}")
+
+    def _relayed(self, relay: DeviceId) -> Iterable[Folder]:
+        return [folder for folder in self.folders.values() if relay in folder.replica.membership.relays]
+
+    # --- links --------------------------------------------------------------------------------------------
+
+    def _discovery_keys(self) -> tuple[bytes, ...]:
+        keys = [folder.keys().discovery_key(folder.keys().current) for folder in self.folders.values()]
+        return (*keys, *self.invitations.discovery_keys())
+
+    def _authorize(self, device: DeviceId) -> str | None:
+        known = any(folder.knows(device) for folder in self.folders.values())
+        return None if known or self.invitations.any_open() else "unknown"
+
+    def _make_link(self, link: Link) -> MemberLink:
+        return MemberLink(self.runtime, link, folders=lambda: self.folders.values(), pair=self._pair)
+
+    def _linked(self, address: str) -> bool:
+        return any(member.link.address == address for member in self.links.all())
+
+    def _dialed(self, link: Link) -> None:
+        if link.peer == self.keys.device:
+            link.close("this is the same device")
+        else:
+            self._add_link(link, dialed=True)
+
+    def _add_link(self, link: Link, dialed: bool) -> None:
+        if self.links.add(link, dialed):
+            self.runtime.spawn(self._count_link(link), "count link")
+
+    async def _count_link(self, link: Link) -> None:
+        path = route(link.address)
+        await link.wait_closed()
+        self.counters.link_ended(path, link.bytes_received, link.bytes_sent)
+        self.dialer.refresh()
+
+    async def _accept(self) -> None:
+        while True:
+            try:
+                link = await self.endpoint.accept()
+            except LinkClosed:
+                return
+            self._add_link(link, dialed=False)
+
+    async def _pair(self, conversation: Conversation, request: PairRequest, newcomer: DeviceId) -> None:
+        folder = self.folders.get(FolderId(request.folder))
+        paired = folder.replica if folder is not None else None
+        await serve_pairing(conversation, request, newcomer, self.keys.device, paired)
+        self.refresh()
+
+    # --- refresh ------------------------------------------------------------------------------------------
+
+    def refresh(self) -> None:
+        """Look again at what is shared with whom, and announce it."""
+        self.links.refresh()
+        for relay in self.relays.values():
+            relay.refresh()
+        self.dialer.refresh()
+        self.note_change()
+
+    async def _refresh_loop(self) -> None:
+        """Announce the present keys; a discovery that fails is reported and goes on."""
+        count = -1
+        while True:
+            keys = tuple(sorted(self._discovery_keys()))
+            if keys != self._announced:
+                self._announced = keys
+                for discovery in self._discoveries:
+                    try:
+                        await discovery.announce(self.endpoint.port, keys)
+                    except MeshsyncError as error:
+                        self.discovery_problem = error.what
+                self.dialer.refresh()
+            count = await self.changes.after(count)
+
+    def names(self) -> Mapping[DeviceId, str]:
+        """Return the display names of all devices known from membership chains."""
+        from meshsync.agent.key_ring import open_name
+
+        names: dict[DeviceId, str] = {}
+        for folder in self.folders.values():
+            for member in folder.replica.membership.members.values():
+                names[member.device] = open_name(folder.keys().secret, member.name) or short(member.device)
+        return names
+
+
+__all__ = ["Agent", "MalformedMessage", "Options"]

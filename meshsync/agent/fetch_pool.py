@@ -1,0 +1,186 @@
+"""Fetches the contents that planned writes need, some at once, and keeps them staged until they are applied.
+
+Invariant: one fetch for each node; a staged file is kept by name in the index from its creation, so a restart goes on
+with what it holds.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Callable
+
+from meshsync.agent.fetcher import Fetcher
+from meshsync.agent.folder_store import FolderStore
+from meshsync.agent.local_chunks import LocalChunks
+from meshsync.agent.observer import display
+from meshsync.agent.partial_rows import PartialRows
+from meshsync.agent.staged import Staged
+from meshsync.agent.version_fetch import VersionFetch
+from meshsync.agent.work import path_text
+from meshsync.content.record import Content
+from meshsync.crypto.folder_keys import FolderKeys
+from meshsync.errors import MeshsyncError, TransientError
+from meshsync.folder.staging import StagedFile, Staging
+from meshsync.ids import NodeId
+from meshsync.limits import FETCH_VERSIONS_MAX
+from meshsync.runtime import Runtime
+from meshsync.sync.actions import WriteFile
+
+
+class FetchPool:
+    """Belongs to one loop. `on_ready` is told when something finished or failed."""
+
+    def __init__(
+        self,
+        runtime: Runtime,
+        fetcher: Fetcher,
+        local: LocalChunks,
+        store: FolderStore,
+        staging: Callable[[], Staging],
+        partial: PartialRows,
+        keys: Callable[[], FolderKeys],
+        on_ready: Callable[[], None],
+    ) -> None:
+        self.done_bytes = 0
+        self._runtime = runtime
+        self._fetcher = fetcher
+        self._local = local
+        self._store = store
+        self._staging = staging
+        self._partial = partial
+        self._keys = keys
+        self._on_ready = on_ready
+        self._wanted: dict[NodeId, WriteFile] = {}
+        self._queue: deque[NodeId] = deque()
+        self._running: dict[NodeId, asyncio.Task[None]] = {}
+        self._staged: dict[NodeId, tuple[Content, Staged]] = {}
+        self._finished: list[NodeId] = []
+        self._failed: list[tuple[NodeId, str]] = []
+
+    @property
+    def total_bytes(self) -> int:
+        """Content bytes of all versions that are wanted and not applied yet."""
+        return sum(action.content.size for action in self._wanted.values())
+
+    def want(self, action: WriteFile) -> bool:
+        """See to it that the content of `action` gets staged; return whether it is already."""
+        node = action.node
+        held = self._staged.get(node)
+        if held is not None and held[0] == action.content:
+            self._wanted[node] = action
+            return True
+        before = self._wanted.get(node)
+        if before is not None and before.content == action.content and node not in self._staged:
+            self._wanted[node] = action
+            if node in self._running or node in self._queue:
+                return False
+        elif before is not None:
+            self.discard(node)
+        self._wanted[node] = action
+        self._queue.append(node)
+        self._start()
+        return False
+
+    def staged(self, node: NodeId) -> Staged:
+        """Return the staged content of a node that was reported as finished."""
+        return self._staged[node][1]
+
+    def take_finished(self) -> list[NodeId]:
+        """Return the nodes whose content was staged since the last call."""
+        finished, self._finished = self._finished, []
+        return [node for node in finished if node in self._staged]
+
+    def take_failed(self) -> list[tuple[NodeId, str]]:
+        """Return the nodes that could not be fetched since the last call, and why."""
+        failed, self._failed = self._failed, []
+        return failed
+
+    def cancel(self, node: NodeId) -> None:
+        """Stop fetching; what was fetched is discarded."""
+        self.discard(node)
+
+    def forget(self, node: NodeId) -> None:
+        """The content was put in place."""
+        self._wanted.pop(node, None)
+        self._staged.pop(node, None)
+        self._partial.forget(node)
+
+    def discard(self, node: NodeId) -> None:
+        """Throw away what is staged or being fetched for `node`."""
+        self._wanted.pop(node, None)
+        task = self._running.pop(node, None)
+        if task is not None:
+            task.cancel()
+        held = self._staged.pop(node, None)
+        if held is not None:
+            held[1].file.discard()
+        self._partial.forget(node)
+
+    async def close(self) -> None:
+        """Stop all fetches; staged files stay for the next start."""
+        tasks = list(self._running.values())
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        for _, staged in self._staged.values():
+            staged.file.close()
+
+    def _start(self) -> None:
+        while self._queue and len(self._running) < FETCH_VERSIONS_MAX:
+            node = self._queue.popleft()
+            action = self._wanted.get(node)
+            if action is not None and node not in self._running and node not in self._staged:
+                self._running[node] = self._runtime.spawn(self._fetch(node, action), "fetch version")
+
+    async def _fetch(self, node: NodeId, action: WriteFile) -> None:
+        opened: StagedFile | None = None
+        kept = False
+        try:
+            staged, resumed = await self._runtime.in_thread(self._open, node, action)
+            opened = staged
+            base = await self._runtime.in_thread(self._store.chunks.file_chunks, node)
+            fetch = VersionFetch(
+                self._runtime,
+                self._fetcher,
+                self._local,
+                self._store.chunks,
+                self._keys(),
+                content=action.content,
+                path=display(path_text(action.target)),
+                base=base,
+                on_progress=self._progress,
+            )
+            fetched = await fetch.into(staged, resumed)
+            if self._wanted.get(node) is not None and self._wanted[node].content == action.content:
+                kept = True
+                content = Staged(staged, tuple(fetched.chunks), tuple(fetched.lists))
+                self._staged[node] = (action.content, content)
+                self._finished.append(node)
+        except TransientError:
+            pass  # the agent is stopping: what is staged stays
+        except MeshsyncError as error:
+            self._failed.append((node, error.what))
+        finally:
+            if self._running.get(node) is asyncio.current_task():
+                del self._running[node]
+            if opened is not None and not kept:
+                opened.close()
+            self._start()
+            self._on_ready()
+
+    def _open(self, node: NodeId, action: WriteFile) -> tuple[StagedFile, bool]:
+        """Return the staged file of an earlier run that was for the same content, or a new one. Blocking."""
+        staging = self._staging()
+        name = self._partial.get(node, action.content)
+        if name is not None:
+            file = staging.reopen(name)
+            if file is not None and file.size == action.content.size:
+                return file, True
+        file = staging.create(action.content.size)
+        if action.content.depth:
+            self._partial.set(node, action.content, file.name)
+        return file, False
+
+    def _progress(self, size: int) -> None:
+        self.done_bytes += size

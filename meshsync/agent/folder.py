@@ -1,0 +1,390 @@
+"""One folder on this device: its replica, its trees, its place on disk, and everything that works on them.
+
+Invariant: `open` returns a folder whose in-memory state equals its index; `close` leaves nothing running. The parts know
+each other only through what is passed here.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+from meshsync.agent.applying import ActionRunner, Applied
+from meshsync.agent.chunk_server import ChunkServer
+from meshsync.agent.counters import Counters
+from meshsync.agent.faults import Faults
+from meshsync.agent.fetch_pool import FetchPool
+from meshsync.agent.fetcher import Fetcher, Need, Sealed
+from meshsync.agent.folder_home import FolderHome
+from meshsync.agent.folder_loop import FolderLoop
+from meshsync.agent.folder_store import FolderStore
+from meshsync.agent.founding import NAME_KEY, ROOT_KEY
+from meshsync.agent.history import unpack_content
+from meshsync.agent.key_ring import unpack_keys
+from meshsync.agent.local_chunks import LocalChunks
+from meshsync.agent.observer import Observer
+from meshsync.agent.opening import open_answer
+from meshsync.agent.partial_rows import PartialRows
+from meshsync.agent.relay_reader import RelayReader
+from meshsync.agent.replica import Replica
+from meshsync.agent.staged import Staged
+from meshsync.agent.uploader import Uploader
+from meshsync.chunking.cut import CutParams
+from meshsync.content.seal import BlobKind
+from meshsync.crypto.folder_keys import FolderKeys
+from meshsync.crypto.identity import DeviceKeys
+from meshsync.errors import ConfigError
+from meshsync.folder.apply import Applier
+from meshsync.folder.reader import read_range
+from meshsync.folder.root import Root, open_root
+from meshsync.folder.staging import Staging
+from meshsync.folder.syscalls import Syscalls
+from meshsync.folder.types import RootMissing
+from meshsync.folder.watch import Dirty, Watcher
+from meshsync.ids import DeviceId, FolderId, NodeId
+from meshsync.index.chunk_rows import ChunkRows
+from meshsync.index.database import Database
+from meshsync.index.log_rows import LogRows
+from meshsync.index.meta import Meta
+from meshsync.index.relay_rows import RelayRows
+from meshsync.index.version_rows import VersionRow
+from meshsync.limits import RESCAN_LIMITED_S, RESCAN_S
+from meshsync.metalog.fields import ChainHead
+from meshsync.metalog.head import Evidence, encode_evidence
+from meshsync.metalog.membership_entry import open_membership
+from meshsync.metalog.record_log import GENESIS_HEAD
+from meshsync.runtime import Runtime
+from meshsync.store.files import SystemFiles, write_atomic
+from meshsync.sync.disk_rows import LocalRow, SyncedRow
+from meshsync.sync.disk_rows import Path as TreePath
+from meshsync.sync.local_tree import LocalTree
+from meshsync.sync.settle import finished_intents
+from meshsync.sync.synced_tree import SyncedTree
+from meshsync.wire.peer_messages import Heads
+
+JOINING_KEY = "joining"
+
+
+class Folder:
+    """Made by `open`. Belongs to one loop."""
+
+    def __init__(
+        self,
+        runtime: Runtime,
+        home: FolderHome,
+        device: DeviceKeys,
+        counters: Counters,
+        faults: Faults,
+        on_change: Callable[[], None],
+    ) -> None:
+        """Open the index and load everything. Blocking. Raises ConfigError, IndexCorrupt, FormatUnsupported."""
+        self.home = home
+        self.paused = False
+        self.problems: dict[DeviceId, str] = {}
+        self.damaged: dict[str, set[str]] = {}
+        self.evidence: list[Evidence] = []
+        self.relay_evidence_path = home.path / "evidence"
+        self.peers: dict[DeviceId, Heads] = {}
+        self._runtime = runtime
+        self._counters = counters
+        self._faults = faults
+        self._on_change = on_change
+        self._tasks: list[asyncio.Task[None]] = []
+        self._watcher: Watcher | None = None
+        self._readers: dict[DeviceId, RelayReader] = {}
+        self._uploaders: dict[DeviceId, Uploader] = {}
+        self.database = Database(home.index)
+        self.meta = Meta(self.database)
+        self.relay_rows = RelayRows(self.database)
+        membership = [open_membership(data) for data in LogRows(self.database).membership()]
+        keys = unpack_keys(home.keys.read_bytes())
+        self.replica = Replica(runtime, self.database, device, membership, keys, home.keys)
+        self.replica.load()
+        self.root_path = Path(os.fsdecode(self.meta.get(ROOT_KEY) or b""))
+        self.name = (self.meta.get(NAME_KEY) or b"").decode()
+        self.joining = self.meta.get(JOINING_KEY) is not None
+        self._store = FolderStore(self.database)
+        self.chunk_rows: ChunkRows = self._store.chunks
+        self.synced = SyncedTree(self._store.synced())
+        self._partial = PartialRows(self.database)
+        self._local = LocalChunks(self.chunk_rows, self._read_range, self.synced.path_of, self.keys, self._stale)
+        self.fetcher = Fetcher(runtime, self._open_answer, self._fetched, self._note_damaged)
+        self.chunk_server = ChunkServer(runtime, self._local, self.keys, self._served)
+        self._root: Root | None = None
+        self.loop: FolderLoop | None = None
+        self.pool: FetchPool | None = None
+        self._staging: Staging | None = None
+
+    @property
+    def id(self) -> FolderId:
+        """The folder's id."""
+        return self.replica.folder
+
+    @property
+    def local(self) -> LocalChunks:
+        """Chunks on this device."""
+        return self._local
+
+    def keys(self) -> FolderKeys:
+        """Return the folder's keys."""
+        return self.replica.keys
+
+    # --- life ---------------------------------------------------------------------------------------------
+
+    async def start(self) -> None:
+        """Open the root, recover, watch, begin to work. A root that is missing is retried until it is there."""
+        self._tasks.append(self._runtime.spawn(self._run(), f"folder {self.name}"))
+
+    async def _run(self) -> None:
+        while True:
+            root = await self._runtime.in_thread(open_root, os.fsencode(self.root_path), self.id, Syscalls())
+            if isinstance(root, Root):
+                break
+            self.problems[DeviceId(b"")] = root.state.value
+            self._on_change()
+            await self._runtime.sleep(RESCAN_LIMITED_S / 6)
+        self.problems.pop(DeviceId(b""), None)
+        self._root = root
+        self._staging = Staging(root, self._runtime)
+        await self._runtime.in_thread(self._staging.recover, self._partial.names())
+        genesis = self.replica.membership.genesis
+        params = CutParams(genesis.chunk_min, genesis.chunk_mean, genesis.chunk_max)
+        local = LocalTree(self._known_rows())
+        observer = Observer(root, self.keys(), params, local, self._runtime.wall_time_ns)
+        runner = ActionRunner(Applier(root, self._staging), self.keys, self._store.intend, self._record)
+        self.pool = FetchPool(
+            self._runtime,
+            self.fetcher,
+            self._local,
+            self._store,
+            lambda: self._staging_area(),
+            self._partial,
+            self.keys,
+            self._wake,
+        )
+        self.loop = FolderLoop(
+            self._runtime,
+            self.replica,
+            self._store,
+            self.synced,
+            observer,
+            runner,
+            self.pool,
+            self._on_change,
+            lambda: self.joining,
+        )
+        await self._finish_intents(observer)
+        self._watcher = Watcher(os.fsencode(self.root_path), asyncio.get_running_loop(), self._dirty)
+        await self._runtime.in_thread(self._watcher.start)
+        self._tasks.append(self._runtime.spawn(self._follow_replica(), "wake on log"))
+        self._tasks.append(self._runtime.spawn(self._rescan(), "rescan"))
+        await self.loop.run()
+
+    def _staging_area(self) -> Staging:
+        assert self._staging is not None
+        return self._staging
+
+    def _known_rows(self) -> list[LocalRow]:
+        """Rows of what lay on disk at the end of the last run, so that unchanged files are not read again."""
+        rows = []
+        for row in self.synced.rows.values():
+            path = self.synced.path_of(row.node)
+            if row.stat is not None and row.order == 0 and path is not None:
+                rows.append(LocalRow(path, row.content, row.executable, row.stat))
+        return rows
+
+    async def _finish_intents(self, observer: Observer) -> None:
+        """Take what a crash kept apply from recording for applied, before anything is planned."""
+        intents = await self._runtime.in_thread(self._store.intents)
+        if not intents:
+            return
+        await self._runtime.in_thread(observer.look, [intent.path for intent in intents])
+        rows = finished_intents(intents, observer.local)
+        for row in rows:
+            self.synced.put(row)
+        hashed = {
+            row.node: observer.hashed[p] for row in rows if (p := self.synced.path_of(row.node)) in observer.hashed
+        }
+        await self._runtime.in_thread(self._store.keep_rows, rows, [], hashed)
+        await self._runtime.in_thread(
+            self._store.forget_intents, [row.node for intent in intents for row in intent.rows]
+        )
+
+    async def _follow_replica(self) -> None:
+        count = 0
+        while True:
+            count = await self.replica.changes.after(count)
+            self._wake()
+
+    async def _rescan(self) -> None:
+        while self._watcher is not None and self.loop is not None:
+            await self._runtime.sleep(RESCAN_LIMITED_S if self._watcher.limited else RESCAN_S)
+            self.loop.look_at(None)
+
+    async def close(self) -> None:
+        """Stop everything and close the index."""
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self.fetcher.close()
+        if self._watcher is not None:
+            await self._runtime.in_thread(self._watcher.stop)
+        if self._root is not None:
+            self._root.close()
+        self.database.close()
+
+    def _wake(self) -> None:
+        if self.loop is not None:
+            self.loop.wake.note()
+
+    def _dirty(self, dirty: Dirty) -> None:
+        if self.loop is not None:
+            self.loop.look_at(None if dirty.rescan else list(dirty.paths))
+
+    # --- chunks -------------------------------------------------------------------------------------------
+
+    def _read_range(self, path: TreePath, offset: int, size: int) -> bytes | None:
+        if self._root is None:
+            return None
+        data = read_range(self._root, path, offset, size)
+        return data if isinstance(data, bytes) else None
+
+    def _stale(self, path: TreePath) -> None:
+        if self.loop is not None:
+            asyncio_safe = self.loop.look_at
+            self._call_soon(lambda: asyncio_safe([path]))
+
+    def _call_soon(self, action: Callable[[], None]) -> None:
+        """Run `action` on the loop; called from threads."""
+        loop = self._event_loop
+        if loop is not None and not loop.is_closed():
+            loop.call_soon_threadsafe(action)
+
+    @property
+    def _event_loop(self) -> asyncio.AbstractEventLoop | None:
+        return self._tasks[0].get_loop() if self._tasks else None
+
+    def _open_answer(self, answer: Sealed) -> bytes:
+        return open_answer(self.keys, self._faults.damage(answer))
+
+    def _fetched(self, need: Need, wire_bytes: int) -> None:
+        self._counters.chunks_fetched += 1
+        self._counters.content_bytes_fetched += need.size if need.kind is BlobKind.CHUNK else wire_bytes
+        if need.kind is BlobKind.CHUNK and wire_bytes < need.size:
+            self._counters.delta_bytes += need.size - wire_bytes
+        self.damaged.pop(need.path, None)
+
+    def _served(self, size: int) -> None:
+        self._counters.content_bytes_served += size
+
+    def _note_damaged(self, need: Need, source: str) -> None:
+        self._counters.chunks_damaged += 1
+        self.damaged.setdefault(need.path, set()).add(source)
+        self._on_change()
+
+    def _record(self, applied: Applied, staged: dict[NodeId, Staged]) -> None:
+        """Write what was applied. In a thread."""
+        with self.database.transaction():
+            self._store.keep_rows(applied.rows, applied.gone, staged)
+            self._store.forget_intents([row.node for row in applied.rows])
+
+    # --- peers and relays ---------------------------------------------------------------------------------
+
+    def knows(self, device: DeviceId) -> bool:
+        """Whether `device` is a member."""
+        return self.replica.membership.is_member(device)
+
+    def peer_heads(self, device: DeviceId, heads: Heads) -> None:
+        """Hear what a member holds; a joiner that lacks nothing of it may begin."""
+        self.peers[device] = heads
+        if self.joining and self.replica.has_membership(heads.membership_head) and not self.replica.lacks(heads.chains):  # type: ignore[arg-type]
+            self._joined()
+        self._on_change()
+
+    def _joined(self) -> None:
+        self.joining = False
+        self.meta.delete(JOINING_KEY)
+        self._wake()
+
+    def reader(self, relay: DeviceId) -> RelayReader:
+        """Return the one reader of that relay's log."""
+        if relay not in self._readers:
+            self._readers[relay] = RelayReader(
+                self._runtime, relay, self.replica, self.relay_rows, self.chunk_rows, self
+            )
+        return self._readers[relay]
+
+    def uploader(self, relay: DeviceId) -> Uploader:
+        """Return the one uploader to that relay."""
+        if relay not in self._uploaders:
+            reader = self.reader(relay)
+            self._uploaders[relay] = Uploader(
+                self._runtime,
+                self.replica,
+                self.chunk_rows,
+                self._local,
+                lambda row: unpack_content(row.content),
+                lambda receipt: self._take_receipt(reader, receipt),
+            )
+        return self._uploaders[relay]
+
+    def _take_receipt(self, reader: RelayReader, receipt: bytes) -> None:
+        reader.take_receipts((receipt,))
+        self._on_change()
+
+    def to_upload(self, limit: int) -> list[VersionRow]:
+        """Return versions that this device wrote and no receipt covers, oldest first. Blocking."""
+        own = self.replica.device.device
+        rows = []
+        for row in self.replica.versions.not_durable(limit * 4):
+            chain = self.replica.chains.rows(row.dot[:32])  # type: ignore[arg-type]
+            if chain and chain[0].device == own and row.change not in ("renamed", "deleted"):
+                rows.append(row)
+        return rows[:limit]
+
+    def relay_problem(self, relay: DeviceId, what: str) -> None:
+        """Tell the user why the relay does not serve the folder; empty when it does."""
+        if what:
+            self.problems[relay] = what
+        else:
+            self.problems.pop(relay, None)
+        self._on_change()
+
+    def content_stored(self) -> None:
+        """More content can be had from a relay."""
+        for relay in self._readers:
+            self.fetcher.news(f"relay {relay[:5].hex()}")
+
+    def versions_durable(self) -> None:
+        """Something became durable, or the relay's log was read."""
+        if self.joining and any(r.caught_up and r.cursor.head != GENESIS_HEAD for r in self._readers.values()):
+            self._joined()
+        self._on_change()
+
+    def relay_lied(self, relay: DeviceId, evidence: Evidence) -> None:
+        """Keep the evidence as a file that verifies off-line."""
+        self.evidence.append(evidence)
+        name = f"{relay[:5].hex()}-{self._runtime.wall_time_ns()}.evidence"
+        self.relay_evidence_path.mkdir(mode=0o700, exist_ok=True)
+        write_atomic(SystemFiles(), self.relay_evidence_path / name, encode_evidence(evidence))
+        self._on_change()
+
+    def note_applied(self) -> None:
+        """Tell others that everything delivered here is on this device's disk."""
+        heads: tuple[ChainHead, ...] = tuple(self.replica.chains.heads())
+        if heads != self.replica.applied:
+            self.replica.applied = heads
+            self.replica.changes.note()
+
+    def rows(self) -> list[SyncedRow]:
+        """Return the synced rows of what lies on disk."""
+        return list(self.synced.rows.values())
+
+
+def check_present(folder: Folder) -> None:
+    """Raise ConfigError if the folder's root is not there."""
+    missing: RootMissing | None = folder.loop.root_missing if folder.loop is not None else None
+    if folder.loop is None or missing is not None:
+        raise ConfigError("the folder's directory is not there", folder=folder.name, path=str(folder.root_path))

@@ -1,0 +1,388 @@
+"""Sequences the work on one folder: look at the disk, plan, publish, fetch, apply; again whenever something changed.
+
+Invariant: one round at a time; trees change only here. What a round could not do is in the next round's scope, so a
+crash, a full disk or a missing source delays and never loses work. No decision is made here: `reconcile` plans.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+from meshsync.agent.applying import ActionRunner, Applied
+from meshsync.agent.changes import Changes
+from meshsync.agent.fetch_pool import FetchPool
+from meshsync.agent.folder_store import FolderStore
+from meshsync.agent.observer import Hashed, Observation, Observer, display
+from meshsync.agent.replica import Replica
+from meshsync.agent.staged import Staged
+from meshsync.agent.work import Group, group_actions, path_text
+from meshsync.content.batch import UNNAMED_CHAIN
+from meshsync.content.record import Kind, Op
+from meshsync.errors import MeshsyncError, RoleForbids
+from meshsync.folder.types import RootMissing
+from meshsync.ids import ChainId, NodeId
+from meshsync.limits import APPLY_BATCH_MAX, FOLDER_RACY_WINDOW_NS, RETRY_BLOCKED_S
+from meshsync.metalog.entry import OpenedEntry
+from meshsync.runtime import Runtime
+from meshsync.sync.actions import Action, Move, WriteFile
+from meshsync.sync.disk_rows import Path
+from meshsync.sync.draft import EntryDraft, Publisher
+from meshsync.sync.reconcile import Plan, Scope, reconcile
+from meshsync.sync.synced_tree import SyncedTree
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(slots=True)
+class Pending:
+    """What the next rounds have to look at. `everything`: the whole folder on disk."""
+
+    everything: bool = True
+    paths: set[Path] = field(default_factory=set)
+    nodes: set[NodeId] = field(default_factory=set)
+
+
+class FolderLoop:
+    """Belongs to one loop. `on_change` is told whenever the state that users see may differ."""
+
+    def __init__(
+        self,
+        runtime: Runtime,
+        replica: Replica,
+        store: FolderStore,
+        synced: SyncedTree,
+        observer: Observer,
+        runner: ActionRunner,
+        pool: FetchPool,
+        on_change: Callable[[], None],
+        joining: Callable[[], bool],
+    ) -> None:
+        self.wake = Changes()
+        self.phase = "scanning"
+        self.root_missing: RootMissing | None = None
+        self.problem = ""
+        self.rounds = 0
+        self._runtime = runtime
+        self._replica = replica
+        self._store = store
+        self._synced = synced
+        self._observer = observer
+        self._runner = runner
+        self._pool = pool
+        self._on_change = on_change
+        self._joining = joining
+        self._pending = Pending()
+        self._groups: list[Group] = []
+        self._blocked: dict[NodeId, tuple[Path, str]] = {}
+        self._timers: set[asyncio.Task[None]] = set()
+        self._first_scan_done = False
+
+    # --- what others see ------------------------------------------------------------------------------------
+
+    @property
+    def idle(self) -> bool:
+        """Whether nothing is left to look at, publish, fetch or apply that is known of."""
+        pending = self._pending
+        return (
+            self.phase == "in sync"
+            and not (pending.everything or pending.paths or pending.nodes or self._replica.dirty)
+            and not self._groups
+        )
+
+    @property
+    def scanned(self) -> bool:
+        """Whether the whole folder has been looked at since the start."""
+        return self._first_scan_done
+
+    def counts(self) -> tuple[int, int, int]:
+        """Return how many paths are to be looked at, contents to be fetched, and actions to be applied."""
+        fetch = sum(len(group.waiting) for group in self._groups)
+        apply = sum(len(group.actions) for group in self._groups)
+        return len(self._pending.paths) + self._pending.everything, fetch, apply
+
+    def blocked(self) -> dict[Path, str]:
+        """Return the paths whose change waits for something here, and for what."""
+        return dict(self._blocked.values())
+
+    def look_at(self, paths: Sequence[Path] | None) -> None:
+        """Have these paths, or the whole folder, looked at again."""
+        if paths is None:
+            self._pending.everything = True
+        else:
+            self._pending.paths.update(paths)
+        self.wake.note()
+
+    # --- the loop -------------------------------------------------------------------------------------------
+
+    async def run(self) -> None:
+        """Work until cancelled."""
+        try:
+            while True:
+                count = self.wake.count
+                try:
+                    busy = await self._round()
+                    self.problem = ""
+                except MeshsyncError as error:
+                    log.warning("folder at %s: %s", self._observer.root.path, error)
+                    self.phase, self.problem, busy = "error", str(error), False
+                    self._later(RETRY_BLOCKED_S, lambda: self.look_at(None))
+                self._on_change()
+                if not busy:
+                    await self.wake.after(count)
+        finally:
+            for timer in self._timers:
+                timer.cancel()
+            await self._pool.close()
+
+    async def _round(self) -> bool:
+        """Do one round; return whether another one is due at once."""
+        self.rounds += 1
+        if self._joining():
+            # Until one member's whole log is here, what lies on this disk cannot be told from what others have.
+            self.phase = "syncing"
+            return False
+        scope = await self._look()
+        if scope is None:
+            return False
+        if scope.paths or scope.nodes or not self._first_scan_done:
+            full = not self._first_scan_done
+            plan = reconcile(self._synced, self._observer.local, self._replica.view, None if full else scope)
+            self._first_scan_done = True
+            if await self._settle_and_publish(plan):
+                self._pending.nodes |= scope.nodes | plan.busy
+                self._pending.paths |= scope.paths
+                return True
+            self._take_plan(plan, scope, full)
+        moved = await self._apply_ready()
+        self.phase = "in sync" if not self._groups else "syncing"
+        return moved or bool(self._pending.paths or self._pending.nodes or self._pending.everything)
+
+    async def _look(self) -> Scope | None:
+        """Bring the local tree up to date; return what to plan for, None if the root cannot be believed."""
+        pending, self._pending = self._pending, Pending(everything=False)
+        paths: set[Path] = set(pending.paths)
+        if pending.everything or pending.paths:
+            self.phase = "scanning"
+            self._on_change()
+            wanted = None if pending.everything else pending.paths
+            seen = await self._runtime.in_thread(self._observer.look, wanted)
+            if seen.missing is not None:
+                self._pending = pending
+                self.root_missing, self.phase = seen.missing, "error"
+                self._later(RETRY_BLOCKED_S, self.wake.note)
+                return None
+            self.root_missing = None
+            paths |= seen.changed
+            self._look_again(seen)
+        nodes, self._replica.dirty = self._replica.dirty | pending.nodes, set()
+        return Scope(frozenset(paths), frozenset(nodes))
+
+    def _look_again(self, seen: Observation) -> None:
+        if seen.again:
+            again = list(seen.again)
+            self._later(FOLDER_RACY_WINDOW_NS / 1e9 + 0.1, lambda: self.look_at(again))
+
+    def _later(self, seconds: float, action: Callable[[], None]) -> None:
+        async def wait() -> None:
+            await self._runtime.sleep(seconds)
+            action()
+
+        task = self._runtime.spawn(wait(), "folder timer")
+        self._timers.add(task)
+        task.add_done_callback(self._timers.discard)
+
+    # --- publish --------------------------------------------------------------------------------------------
+
+    async def _settle_and_publish(self, plan: Plan) -> bool:
+        """Record what is true already, publish what the user did; return whether anything was published."""
+        if plan.settled or plan.forgotten:
+            for row in plan.settled:
+                self._synced.put(row)
+            for node in plan.forgotten:
+                self._synced.remove(node)
+            hashed = self._hashed_of(plan.settled)
+            await self._runtime.in_thread(self._store.keep_rows, plan.settled, plan.forgotten, hashed)
+            self._drop_hashed(plan.settled)
+        if not len(plan.publish):
+            return False
+        if not self._replica.membership.may_write(self._replica.device.device):
+            raise RoleForbids(
+                "files were changed here, but this device may only read the folder",
+                next_step="Move your changes elsewhere, or ask an owner: meshsync role DEVICE writer",
+            )
+        publisher = Publisher(plan.publish)
+        while await self._publish_batch(publisher):
+            pass
+        return True
+
+    async def _publish_batch(self, publisher: Publisher) -> bool:
+        made: list[EntryDraft] = []
+
+        def build(chain: ChainId, seq: int) -> Sequence[Op]:
+            batch = publisher.next_batch(chain, seq)
+            if batch is None:
+                return ()
+            made.append(batch)
+            return batch.ops
+
+        def also(entry: OpenedEntry) -> None:
+            batch = made[0].named(UNNAMED_CHAIN, entry.chain)
+            made[0] = batch
+            self._store.keep_rows(batch.rows, batch.gone, self._hashed_of(batch.rows))
+
+        entry = await self._replica.append(build, also)
+        if entry is None:
+            return False
+        publisher.name_chain(UNNAMED_CHAIN, entry.chain)
+        for row in made[0].rows:
+            self._synced.put(row)
+        for node in made[0].gone:
+            self._synced.remove(node)
+        self._drop_hashed(made[0].rows)
+        return True
+
+    def _hashed_of(self, rows: Sequence[object]) -> dict[NodeId, Hashed | Staged]:
+        found: dict[NodeId, Hashed | Staged] = {}
+        by_content = {hashed.content: hashed for hashed in self._observer.hashed.values()}
+        for row in rows:
+            hashed = by_content.get(row.content)  # type: ignore[attr-defined]
+            if hashed is not None:
+                found[row.node] = hashed  # type: ignore[attr-defined]
+        return found
+
+    def _drop_hashed(self, rows: Sequence[object]) -> None:
+        for row in rows:
+            path = self._synced.path_of(row.node)  # type: ignore[attr-defined]
+            if path is not None:
+                self._observer.hashed.pop(path, None)
+
+    # --- apply ----------------------------------------------------------------------------------------------
+
+    def _take_plan(self, plan: Plan, scope: Scope, full: bool) -> None:
+        """Replace what was planned for the scope by the new plan."""
+        if full:
+            kept: list[Group] = []
+        else:
+            planned = {action.node for action in plan.apply}
+            kept = [group for group in self._groups if not self._touches(group, scope, planned)]
+        dropped = {a.node for g in self._groups if g not in kept for a in g.actions}
+        wanted = {action.node: action for action in plan.apply if isinstance(action, WriteFile)}
+        for node in dropped - wanted.keys():
+            self._pool.cancel(node)
+            self._blocked.pop(node, None)
+        staged = [node for node, action in wanted.items() if self._pool.want(action)]
+        self._groups = kept + group_actions(plan.apply, staged)
+
+    def _touches(self, group: Group, scope: Scope, planned: set[NodeId]) -> bool:
+        for action in group.actions:
+            if action.node in scope.nodes or action.node in planned:
+                return True
+            path = path_text(action.target)
+            if any(path[: len(top)] == top for top in scope.paths):
+                return True
+        return False
+
+    async def _apply_ready(self) -> bool:
+        """Carry out what waits for nothing; return whether anything was done."""
+        for node in self._pool.take_finished():
+            for group in self._groups:
+                group.waiting.discard(node)
+        for node, error in self._pool.take_failed():
+            self._note_blocked(node, self._path_of_planned(node), error)
+        ready = [group for group in self._groups if not group.waiting and not self._is_blocked(group)]
+        if not ready:
+            return False
+        for start in range(0, len(ready), APPLY_BATCH_MAX):
+            await self._apply_groups(ready[start : start + APPLY_BATCH_MAX])
+        return True
+
+    async def _apply_groups(self, groups: list[Group]) -> None:
+        actions = [action for group in groups for action in group.actions]
+        staged = {a.node: self._pool.staged(a.node) for a in actions if isinstance(a, WriteFile)}
+        applied = await self._runtime.in_thread(self._runner.run, actions, staged)
+        self._believe(applied)
+        done = set(map(id, applied.done))
+        for action in applied.done:
+            self._blocked.pop(action.node, None)
+            if isinstance(action, WriteFile):
+                self._pool.forget(action.node)
+        for action, path in applied.changed:
+            self._pending.paths.add(path)
+            if isinstance(action, Move):
+                self._pending.paths.add(path_text(action.target))
+            self._pending.nodes.add(action.node)
+        for action, error in applied.damaged:
+            log.error("%s: %s", display(path_text(action.target)), error)
+            self._pool.discard(action.node)
+            self._pending.nodes.add(action.node)
+        for action, path, blocked in applied.blocked:
+            why = f"{blocked.reason.value}{': ' if blocked.detail else ''}{blocked.detail}"
+            self._note_blocked(action.node, path, why)
+        finished = [group for group in groups if all(id(action) in done for action in group.actions)]
+        again = {id(group) for group in groups} - {id(group) for group in finished}
+        for group in groups:
+            if id(group) in again and not self._is_blocked(group):
+                self._pending.nodes.update(action.node for action in group.actions)
+        self._groups = [
+            group
+            for group in self._groups
+            if not any(group is other for other in groups) or (id(group) in again and self._is_blocked(group))
+        ]
+        self._on_change()
+
+    def _believe(self, applied: Applied) -> None:
+        local = self._observer.local
+        for before, now, exchanged in applied.moved:
+            self._move_local(before, now, exchanged)
+        for path in applied.removed:
+            local.remove(path)
+        for observed in applied.local:
+            local.put(observed)
+        for row in applied.rows:
+            self._synced.put(row)
+        for node in applied.gone:
+            self._synced.remove(node)
+
+    def _move_local(self, before: Path, now: Path, exchanged: bool) -> None:
+        from dataclasses import replace
+
+        local = self._observer.local
+        there = list(local.walk(before))
+        back = list(local.walk(now)) if exchanged else []
+        local.remove(before)
+        local.remove(now)
+        for row in there:
+            local.put(replace(row, path=now + row.path[len(before) :]))
+        for row in back:
+            local.put(replace(row, path=before + row.path[len(now) :]))
+        # A rename moves ctime: the scan that the watcher asks for would take it for a change of the user's.
+        self._pending.paths.update((before, now))
+
+    def _note_blocked(self, node: NodeId, path: Path, why: str) -> None:
+        if node not in self._blocked:
+            log.warning("%s waits: %s", display(path), why)
+            self._later(RETRY_BLOCKED_S, lambda: self._retry(node))
+        self._blocked[node] = (path, why)
+
+    def _retry(self, node: NodeId) -> None:
+        self._blocked.pop(node, None)
+        self._pending.nodes.add(node)
+        self.wake.note()
+
+    def _is_blocked(self, group: Group) -> bool:
+        return any(action.node in self._blocked for action in group.actions)
+
+    def _path_of_planned(self, node: NodeId) -> Path:
+        for group in self._groups:
+            for action in group.actions:
+                if action.node == node:
+                    return path_text(action.target)
+        return ()
+
+
+def is_directory(action: Action) -> bool:
+    """Return whether an action is about a directory."""
+    return any(row.kind is Kind.DIRECTORY for row in getattr(action, "rows", ()))
