@@ -1,4 +1,4 @@
-"""What a relay does by itself: scrub, and removal of blobs that nobody needs.
+"""What a relay does by itself: scrub, remove blobs that nobody needs, give back their space.
 
 Invariant: a blob is removed from the store only when no folder holds it, and never while an upload is being noted.
 """
@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from meshsync.errors import MeshsyncError
 from meshsync.ids import BlobId
-from meshsync.limits import RELAY_COLLECT_ITEMS_MAX, RELAY_UPKEEP_INTERVAL_S, STORE_SCRUB_BYTES
+from meshsync.limits import RELAY_COLLECT_ITEMS_MAX, RELAY_COMPACT_PACKS, RELAY_UPKEEP_INTERVAL_S, STORE_SCRUB_BYTES
 from meshsync.store.base import ScrubReport
 from relay.core import RelayCore
 
@@ -28,6 +28,17 @@ async def collect(core: RelayCore) -> int:
     return removed
 
 
+async def sweep(core: RelayCore, after: bytes = b"") -> tuple[int, bytes]:
+    """Remove blobs of the next page after `after` that no folder holds: stored, but never noted, because of a crash or
+    a quota. Returns how many, and where the next page begins (empty at the end)."""
+    async with core.gate.collect():
+        page = await core.chunks.ids(after, RELAY_COLLECT_ITEMS_MAX)
+        claimed = await core.log.claimed(page)
+        orphans = [blob for blob in page if blob not in claimed]
+        await core.chunks.delete(orphans)
+    return len(orphans), page[-1] if len(page) == RELAY_COLLECT_ITEMS_MAX else b""
+
+
 class Upkeep:
     """The background loop. `damaged` are the blobs that scrubbing found since the start; `trouble` the last failure."""
 
@@ -35,6 +46,7 @@ class Upkeep:
         self._core = core
         self.damaged: set[BlobId] = set()
         self.trouble = ""
+        self._swept = b""
 
     async def run(self) -> None:
         """Scrub and collect a step every RELAY_UPKEEP_INTERVAL_S seconds, until cancelled."""
@@ -49,6 +61,8 @@ class Upkeep:
     async def step(self) -> ScrubReport:
         """Do one step now."""
         await collect(self._core)
+        _, self._swept = await sweep(self._core, self._swept)
+        await self._core.chunks.compact(RELAY_COMPACT_PACKS)
         report = await self._core.chunks.scrub(STORE_SCRUB_BYTES)
         self.damaged.update(report.damaged)
         return report

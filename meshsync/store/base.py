@@ -60,14 +60,20 @@ class BlobStore(Protocol):
     def delete(self, blobs: Sequence[BlobId]) -> None:
         """Forget `blobs`, durably on return; absent ones have no effect. Raises ResourceError."""
 
-    def ids(self) -> Iterator[BlobId]:
-        """Yield the ids of all stored blobs in ascending order. Blobs put or deleted meanwhile may be missed."""
+    def ids(self, after: bytes = b"") -> Iterator[BlobId]:
+        """Yield the ids of all stored blobs above `after`, ascending. Blobs put or deleted meanwhile may be missed."""
 
     def damaged(self) -> list[BlobId]:
         """Return the ids in quarantine, in ascending order."""
 
     def scrub(self, limit_bytes: int) -> ScrubReport:
         """Verify blobs from where the last step ended, until `limit_bytes` are checked or the end is reached."""
+
+    def compact(self, packs_max: int) -> int:
+        """Give back the space of deleted blobs, of at most `packs_max` packs; return the bytes freed.
+
+        At any time, also after a crash, each live blob is stored. Raises StorageFull or ResourceError.
+        """
 
     def usage(self) -> Usage:
         """Return what the store holds."""

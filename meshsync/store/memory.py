@@ -57,9 +57,9 @@ class MemoryStore:
                 self.blobs.pop(blob, None)
                 self._quarantine.discard(blob)
 
-    def ids(self) -> Iterator[BlobId]:
+    def ids(self, after: bytes = b"") -> Iterator[BlobId]:
         with self._lock:
-            return iter(sorted(self.blobs))
+            return iter(sorted(blob for blob in self.blobs if blob > after))
 
     def damaged(self) -> list[BlobId]:
         with self._lock:
@@ -78,6 +78,9 @@ class MemoryStore:
                     damaged.append(blob)
             self._scrubbed = b""
             return ScrubReport(checked, size, tuple(damaged), done=True)
+
+    def compact(self, packs_max: int) -> int:
+        return 0  # deleting frees at once
 
     def usage(self) -> Usage:
         with self._lock:

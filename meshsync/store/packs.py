@@ -83,8 +83,8 @@ class PackStore:
             for start in range(0, len(blobs), STORE_DELETE_ITEMS_MAX):
                 self._delete_group(blobs[start : start + STORE_DELETE_ITEMS_MAX])
 
-    def ids(self) -> Iterator[BlobId]:
-        last = b""
+    def ids(self, after: bytes = b"") -> Iterator[BlobId]:
+        last = after
         while True:
             with self._reading:
                 page = self._catalog.ids_after(last)
@@ -118,10 +118,6 @@ class PackStore:
         return ScrubReport(checked, size, tuple(damaged), done=False)
 
     def compact(self, packs_max: int) -> int:
-        """Rewrite up to `packs_max` closed packs that are mostly dead, and return how many bytes of disk that freed.
-
-        At any time, also after a crash, each live blob is in some pack. Raises StorageFull or ResourceError.
-        """
         with self._writing:
             with self._reading:
                 packs = self._catalog.packs()

@@ -1,6 +1,6 @@
 """What the relay needs of its storage: a metadata log, a chunk store, a hint bus. Chosen by URL in `relay.config`.
 
-Invariant: a call that returned is durable. Shard key is the folder: every call but `folders` concerns one
+Invariant: a call that returned is durable. Shard key is the folder: every call but `folders` and `claimed` concerns one
 folder and is one transaction. One contract suite (`tests/contracts/test_relay_drivers_contract.py`) holds every driver.
 """
 
@@ -133,6 +133,9 @@ class MetadataLog(Protocol):
         Returns those that no folder holds any more.
         """
 
+    async def claimed(self, blobs: Sequence[BlobId]) -> set[BlobId]:
+        """Return those of `blobs` that any folder holds."""
+
     async def charged(self, folder: FolderId, device: DeviceId) -> int:
         """Return the bytes charged to `device` in `folder`."""
 
@@ -154,6 +157,12 @@ class ChunkStore(Protocol):
 
     async def delete(self, blobs: Sequence[BlobId]) -> None:
         """Return when `blobs` are durably forgotten."""
+
+    async def ids(self, after: bytes, items_max: int) -> list[BlobId]:
+        """Return the first `items_max` ids above `after`, ascending; fewer at the end."""
+
+    async def compact(self, packs_max: int) -> int:
+        """Give back the space of deleted blobs, of at most `packs_max` packs; return the bytes freed."""
 
     async def scrub(self, limit_bytes: int) -> ScrubReport:
         """Verify the next `limit_bytes` at rest."""

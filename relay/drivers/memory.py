@@ -139,6 +139,9 @@ class MemoryLog:
                 orphans.append(blob)
         return orphans
 
+    async def claimed(self, blobs: Sequence[BlobId]) -> set[BlobId]:
+        return {blob for blob in blobs if any(blob in held.blobs for held in self.contents.values())}
+
     async def charged(self, folder: FolderId, device: DeviceId) -> int:
         return self._held(folder).charges.get(device, 0)
 

@@ -6,6 +6,7 @@ Invariant: concurrent `put`s share one sync: what arrives while a batch is being
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import islice
 
 from meshsync.ids import BlobId
 from meshsync.limits import RELAY_PUT_BATCH_BYTES
@@ -32,6 +33,12 @@ class ThreadedChunkStore:
 
     async def delete(self, blobs: Sequence[BlobId]) -> None:
         await self._runtime.in_thread(self._store.delete, blobs)
+
+    async def ids(self, after: bytes, items_max: int) -> list[BlobId]:
+        return await self._runtime.in_thread(lambda: list(islice(self._store.ids(after), items_max)))
+
+    async def compact(self, packs_max: int) -> int:
+        return await self._runtime.in_thread(self._store.compact, packs_max)
 
     async def scrub(self, limit_bytes: int) -> ScrubReport:
         return await self._runtime.in_thread(self._store.scrub, limit_bytes)

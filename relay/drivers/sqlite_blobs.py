@@ -78,6 +78,15 @@ def drop(db: sqlite3.Connection, folder: int, blobs: Sequence[BlobId], now_s: in
     return orphans
 
 
+def claimed(db: sqlite3.Connection, blobs: Sequence[BlobId]) -> set[BlobId]:
+    """Return those of `blobs` that any folder holds."""
+    found: set[BlobId] = set()
+    for group in _groups(blobs):
+        marks = ",".join("?" * len(group))
+        found.update(BlobId(row[0]) for row in db.execute(f"SELECT id FROM blobs WHERE id IN ({marks})", group))
+    return found
+
+
 def charge(db: sqlite3.Connection, folder: int, device: DeviceId, size: int) -> None:
     """Add `size` bytes, which may be negative, to the folder's use and to the device's part of it."""
     db.execute("UPDATE folders SET used = used + ? WHERE number = ?", (size, folder))

@@ -128,6 +128,9 @@ class SqliteLog:
         asked = list(blobs)
         return await self._change(lambda db: sqlite_blobs.drop(db, _known_number(db, folder), asked, now_s))
 
+    async def claimed(self, blobs: Sequence[BlobId]) -> set[BlobId]:
+        return await self._look(lambda db: sqlite_blobs.claimed(db, blobs))
+
     async def charged(self, folder: FolderId, device: DeviceId) -> int:
         rows = await self._read(
             "SELECT bytes FROM charges WHERE folder = (SELECT number FROM folders WHERE id = ?) AND device = ?",

@@ -128,6 +128,12 @@ class TestBlobs:
         assert await log.drop_blobs(FOLDER, [blob(1)], 150) == []
         assert await log.drop_blobs(OTHER, [blob(1)], 150) == [blob(1)]
 
+    async def test_blobs_of_any_folder_are_claimed(self, log: MetadataLog) -> None:
+        await log.create_folder(OTHER, BEN, 1000, row(1))
+        await log.add_blobs(FOLDER, ANNA, {blob(1): 10}, 100)
+        await log.add_blobs(OTHER, ANNA, {blob(2): 10}, 100)
+        assert await log.claimed([blob(1), blob(2), blob(3)]) == {blob(1), blob(2)}
+
     async def test_what_is_not_held_cannot_be_pinned(self, log: MetadataLog) -> None:
         await log.add_blobs(FOLDER, ANNA, {blob(1): 10}, 100)
         assert await log.append(FOLDER, 1, [row(2)], [blob(1), blob(2)]) == NotHeld((blob(2),))
@@ -175,6 +181,16 @@ class TestChunks:
         assert await chunks.get(blob_id(data[7])) == data[7]
         assert (await chunks.usage()).blobs == 50
         assert (await chunks.scrub(1 << 20)).damaged == ()
+
+    async def test_ids_come_in_pages(self, chunks: ChunkStore) -> None:
+        data = [bytes([n]) for n in range(9)]
+        await chunks.put([(blob_id(one), one) for one in data])
+        ids = sorted(blob_id(one) for one in data)
+        assert await chunks.ids(b"", 5) == ids[:5]
+        assert await chunks.ids(ids[4], 5) == ids[5:]
+        await chunks.delete(ids)
+        await chunks.compact(10)
+        assert await chunks.ids(b"", 5) == []
 
     async def test_wrong_bytes_are_refused(self, chunks: ChunkStore) -> None:
         with pytest.raises(BlobCorrupt):

@@ -9,7 +9,7 @@ from meshsync.ids import BlobId
 from meshsync.limits import RELAY_LEASE_S
 from meshsync.wire.relay_messages import Appended, MissingBlobs, StoredBlobs
 from relay.core import ByteBudget, Gate
-from relay.upkeep import collect
+from relay.upkeep import Upkeep, collect, sweep
 from tests.metalog.log_scene import ANNA, FOLDER, entry
 from tests.relay.relay_world import RelayWorld, entry_record, open_relay, stored_record
 
@@ -41,6 +41,23 @@ async def test_unclaimed_uploads_are_collected_after_their_lease_and_receipted_o
         assert await world.core.log.charged(FOLDER, ANNA.device) == 4 + len(entry_record(version).data) + len(
             stored_record(ANNA, version, [b"kept"]).data
         )
+
+
+async def test_blobs_that_were_stored_and_never_noted_are_swept() -> None:
+    async with open_relay(None) as world:
+        talk = await world.founded()
+        await talk.upload(b"noted")
+        await world.core.chunks.put([(blob_id(b"crashed before the note"), b"crashed before the note")])
+        assert await sweep(world.core) == (1, b"")
+        assert await world.core.chunks.ids(b"", 10) == [blob_id(b"noted")]
+
+
+async def test_one_step_of_upkeep_removes_nothing_that_is_leased() -> None:
+    async with open_relay(None) as world:
+        await (await world.founded()).upload(b"precious")
+        upkeep = Upkeep(world.core)
+        assert (await upkeep.step()).damaged == () and upkeep.damaged == set()
+        assert (await world.core.chunks.usage()).blobs == 1
 
 
 async def test_after_a_collection_the_missing_are_named_and_taken_again() -> None:
