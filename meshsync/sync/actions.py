@@ -17,7 +17,10 @@ from meshsync.sync.disk_rows import Path, Stat, SyncedRow
 
 @dataclass(frozen=True, slots=True)
 class Parked:
-    """A place in the control directory, out of the tree, that this plan fills and empties. `number` from 0."""
+    """A place in the control directory, out of the tree, that a plan fills and empties. `number` from 0.
+
+    What lies there with no synced row under `parked_id(number)` is left over from a crash and is discarded first.
+    """
 
     number: int
 
@@ -90,12 +93,16 @@ class Move:
 
 @dataclass(frozen=True, slots=True)
 class Remove:
-    """Remove a file, a link, or an empty directory. A directory that is not empty stays."""
+    """Remove a file, a link, or an empty directory. A directory that is not empty stays.
+
+    `rows` are of nodes that are shown as one with something else on disk, and lie there from now on.
+    """
 
     node: NodeId
     target: Place
     kind: Kind
     expected: Stat | None
+    rows: tuple[SyncedRow, ...]
     gone: tuple[NodeId, ...]
 
 

@@ -129,7 +129,7 @@ class _Planner:
             self._sources[shown.face.node] = source
         else:
             self._change(shown, parent, source, occupant)
-        self._disk.claim(source, shown.nodes)
+        self._disk.claim(source, [row.node for row in self._rows(shown, source)])
         return True
 
     def _make(self, shown: Shown, parent: Unit, occupant: Unit | None) -> Unit:
@@ -138,7 +138,7 @@ class _Planner:
             unit = self._disk.add(parent, shown.name, shown.kind, shown.nodes)
             self._write(shown, self._disk.place(unit), expected, self._rows(shown, None), gone)
             return unit
-        unit = Unit(None, shown.name, shown.kind, (), None)
+        unit = Unit(shown.face.node, None, shown.name, shown.kind, (), None)
         unit.claimed = True
         parked = self._disk.park(unit)
         self._write(shown, parked, None, (), ())
@@ -168,7 +168,8 @@ class _Planner:
         if occupant is not None and not self._is_replaceable(occupant, source.kind):
             if self._disk.is_below(source, occupant):
                 before = self._disk.place(source)
-                self._add_move(shown, before, self._disk.park(source), source.stat, None, ())
+                parked = self._disk.park(source)
+                self._add_move(shown, before, parked, source.stat, None, self._misplaced_rows(source))
             self._exchange(shown, source, occupant, rows)
             return
         replaced, gone = (None, ()) if occupant is None else (occupant.stat, self._end(occupant))
@@ -179,6 +180,7 @@ class _Planner:
     def _exchange(self, shown: Shown, unit: Unit, occupant: Unit, rows: tuple[SyncedRow, ...]) -> None:
         before, target = self._disk.place(unit), self._disk.place(occupant)
         self._disk.exchange(unit, occupant)
+        rows += self._misplaced_rows(occupant)
         action = Move(shown.face.node, before, target, True, unit.stat, occupant.stat, rows)
         self._out.actions.append(action)
 
@@ -227,12 +229,25 @@ class _Planner:
         )
 
     def _rows(self, shown: Shown, source: Unit | None) -> tuple[SyncedRow, ...]:
-        rows = (synced_row(shown, node, order) for order, node in enumerate(shown.nodes))
-        if source is None:
+        rows = (
+            synced_row(shown, node, order)
+            for order, node in enumerate(shown.nodes)
+            if (unit := self._disk.unit(node)) is None or unit.claimed  # else it comes when its own object goes
+        )
+        if source is None or not source.rows:
             return tuple(rows)
         old = source.rows[0]
         same = old.content == shown.content
         return tuple(replace(row, stat=source.stat, mtime_ns=old.mtime_ns if same else row.mtime_ns) for row in rows)
+
+    def _misplaced_rows(self, unit: Unit) -> tuple[SyncedRow, ...]:
+        """The rows of what is for a while where it does not belong, so that an interrupted plan can be taken up."""
+        parent, stat = self._disk.parent_id(unit), unit.stat
+        return tuple(
+            replace(row, parent=parent, name=unit.name, natural=unit.name, stat=stat)
+            for row in unit.rows
+            if self._disk.unit(row.node) is unit
+        )
 
     def _moved_rows(self, rows: tuple[SyncedRow, ...], source: Unit) -> tuple[SyncedRow, ...]:
         """The rows between a move and the write that follows: new places, old contents."""
@@ -244,6 +259,7 @@ class _Planner:
                 content=old[row.node].content,
                 executable=old[row.node].executable,
                 mtime_ns=old[row.node].mtime_ns,
+                stat=source.stat,
             )
             for row in rows
             if row.node in old
@@ -272,9 +288,19 @@ class _Planner:
             if unit.blocked or not all(map(self._may_go, unit.rows)) or self._holds_anything(unit):
                 continue
             target = self._disk.place(unit)
-            gone = tuple(row.node for row in unit.rows if self._disk.unit(row.node) is unit)
+            here = [row.node for row in unit.rows if self._disk.unit(row.node) is unit]
+            gone = tuple(node for node in here if self._view.face(node) is None)
+            rows = tuple(self._elsewhere(node) for node in here if node not in gone)
             self._disk.take(unit)
-            self._out.actions.append(Remove(unit.rows[0].node, target, unit.kind, unit.stat, gone))
+            self._out.actions.append(Remove(unit.rows[0].node, target, unit.kind, unit.stat, rows, gone))
+
+    def _elsewhere(self, node: NodeId) -> SyncedRow:
+        """The row of a node that is shown as one with another object."""
+        shown = self._view.shown(node)
+        assert shown is not None
+        unit = self._sources.get(shown.face.node) or self._disk.unit(shown.face.node)
+        row = synced_row(shown, node, shown.nodes.index(node))
+        return replace(row, stat=None if unit is None else unit.stat)
 
     def _may_go(self, row: SyncedRow) -> bool:
         if self._view.face(row.node) is not None:  # it is shown as one with something else that is on disk

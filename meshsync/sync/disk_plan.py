@@ -10,7 +10,7 @@ from collections.abc import Collection, Iterator
 from meshsync.content.record import Kind
 from meshsync.ids import ROOT, NodeId
 from meshsync.sync.actions import InParked, Parked, Place
-from meshsync.sync.disk_rows import Stat
+from meshsync.sync.disk_rows import Stat, parked_id
 from meshsync.sync.local_tree import LocalTree
 from meshsync.sync.synced_tree import Group, SyncedTree, directories
 
@@ -18,9 +18,12 @@ from meshsync.sync.synced_tree import Group, SyncedTree, directories
 class Unit:
     """One object on disk: the rows of one path, or what the plan makes. `parked` if it is out of the tree."""
 
-    __slots__ = ("blocked", "children", "claimed", "kind", "name", "nodes", "parent", "parked", "rows", "stat")
+    __slots__ = ("blocked", "children", "claimed", "kind", "name", "node", "nodes", "parent", "parked", "rows", "stat")
 
-    def __init__(self, parent: Unit | None, name: bytes, kind: Kind, rows: Group, stat: Stat | None) -> None:
+    def __init__(
+        self, node: NodeId, parent: Unit | None, name: bytes, kind: Kind, rows: Group, stat: Stat | None
+    ) -> None:
+        self.node = node
         self.parent = parent
         self.name = name
         self.kind = kind
@@ -41,9 +44,12 @@ class DiskPlan:
         self._local = local
         self._waiting = waiting
         self._units: dict[NodeId, Unit] = {}
-        self.root = Unit(None, b"", Kind.DIRECTORY, (), None)
+        self.root = Unit(ROOT, None, b"", Kind.DIRECTORY, (), None)
         self.root.nodes = (ROOT,)
-        self._parks = 0
+        parked = synced.parked()
+        self._parks = max(parked, default=-1) + 1
+        for number, nodes in parked.items():
+            self._load_parked(Parked(number), nodes)
 
     def unit(self, node: NodeId) -> Unit | None:
         """Return the object that holds `node`, None if none does."""
@@ -61,7 +67,7 @@ class DiskPlan:
 
     def add(self, parent: Unit, name: bytes, kind: Kind, nodes: Collection[NodeId]) -> Unit:
         """Return a new object at a free name."""
-        unit = Unit(parent, name, kind, (), None)
+        unit = Unit(next(iter(nodes)), parent, name, kind, (), None)
         unit.claimed = True
         parent.children[name] = unit
         self.claim(unit, nodes)
@@ -145,6 +151,20 @@ class DiskPlan:
             if child is not None:
                 yield child
 
+    def parent_id(self, unit: Unit) -> NodeId:
+        """Return the parent that a row of `unit` has where it is now."""
+        if unit.parked is not None:
+            return parked_id(unit.parked.number)
+        assert unit.parent is not None
+        return unit.parent.node
+
+    def _load_parked(self, parked: Parked, nodes: list[NodeId]) -> None:
+        rows = tuple(sorted((self._synced.rows[node] for node in nodes), key=lambda row: (row.order, row.node)))
+        unit = Unit(rows[0].node, None, rows[0].name, rows[0].kind, rows, rows[0].stat)
+        unit.parked = parked
+        unit.blocked = any(row.node in self._waiting for row in rows)
+        self.claim(unit, nodes)
+
     def _load(self, parent: Unit, node: NodeId) -> Unit:
         found = self._units.get(node)
         if found is not None:
@@ -153,7 +173,7 @@ class DiskPlan:
         rows = self._synced.child(parent.nodes, row.name) if parent.nodes else (row,)
         path = self._synced.path_of(node)
         seen = None if path is None else self._local.at(path)
-        unit = Unit(parent, row.name, row.kind, rows, row.stat if seen is None else seen.stat)
+        unit = Unit(rows[0].node, parent, row.name, row.kind, rows, row.stat if seen is None else seen.stat)
         unit.blocked = parent.blocked or any(each.node in self._waiting for each in rows)
         self.claim(unit, [each.node for each in rows])
         return unit

@@ -15,6 +15,22 @@ from meshsync.ids import Dot, NodeId
 Path = tuple[bytes, ...]
 
 
+_PARKED = b"parked"
+_PARKED_NUMBER_BYTES = 4
+
+
+def parked_id(number: int) -> NodeId:
+    """Return the id that stands as parent of what is parked under `number` (from 0) in the control directory."""
+    return NodeId(_PARKED + number.to_bytes(_PARKED_NUMBER_BYTES, "big"))
+
+
+def parked_number(parent: NodeId) -> int | None:
+    """Return the number of a `parked_id`, None for any other id."""
+    if len(parent) != len(_PARKED) + _PARKED_NUMBER_BYTES or not parent.startswith(_PARKED):
+        return None
+    return int.from_bytes(parent[len(_PARKED) :], "big")
+
+
 class Stat(NamedTuple):
     """What tells one state of an object from another: bytes, ns since 1970; `birth_ns` is 0 where it is unknown."""
 
@@ -32,7 +48,8 @@ class SyncedRow:
     `versions` and `placement` are what an operation on it names. `natural` is the name it has in the log; `name`
     differs where the view derived another. `copy_of` is set for a conflict copy that no operation has named. Several
     rows may share a path: directories shown as one, files of equal content; `order` 0 is the first of them.
-    `stat` is None until a scan has seen it.
+    `stat` is None until a scan has seen it. A row whose `parent` is a `parked_id` lies out of the tree, where a plan
+    that was interrupted left it; the next plan brings it back.
     """
 
     node: NodeId

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Protocol
 
-from meshsync.content.record import Content
+from meshsync.content.record import Content, Kind
 from meshsync.ids import Dot, NodeId
 from meshsync.sync.ancestors import ancestor_contents
 from meshsync.sync.names import copy_id, derived_name
@@ -161,7 +161,7 @@ def _face(
         main.content,
         main.dot,
         tuple(sorted(version.dot for version in covered)),
-        executable if attr is None else attr,
+        main.content.kind is Kind.FILE and (executable if attr is None else attr),
         main.mtime_ns,
         main.stamp.device if stamp == FIRST else stamp.device,
         copy_of,

@@ -58,7 +58,8 @@ def reconcile(synced: SyncedTree, local: LocalTree, view: View, scope: Scope | N
     plan = Plan(busy=set(matched.frozen))
     _Reconciler(synced, local, view, matched, plan).run()
     waiting = plan.busy | set(plan.forgotten) | {row.node for row in plan.settled if _is_taken(row, synced)}
-    applied = plan_apply(synced, local, view, waiting, None if scope is None else scope.nodes)
+    parked = {node for nodes in synced.parked().values() for node in nodes}
+    applied = plan_apply(synced, local, view, waiting, None if scope is None else scope.nodes | parked)
     plan.apply = applied.actions
     plan.settled += applied.settled
     plan.forgotten += applied.forgotten
@@ -195,7 +196,7 @@ class _Reconciler:
                     continue
                 self._plan.busy.update(each.node for each in rows)
                 self._record.edit(rows, row)
-            if row.executable != old.executable and row.kind is Kind.FILE:
+            if row.kind is Kind.FILE and (row.executable != old.executable or old.kind is Kind.LINK):
                 self._plan.busy.update(each.node for each in rows)
                 self._record.set_executable(rows[:1] if row.content != old.content else rows, row)
             elif _is_other(row, old) and row.content == old.content and old.node not in self._plan.busy:

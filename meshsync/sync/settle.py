@@ -5,7 +5,7 @@ Invariant: nothing here is the user's doing, so nothing of it is published (`sem
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import replace
 
 from meshsync.content.record import Content, Kind
@@ -15,7 +15,7 @@ from meshsync.sync.disk_rows import Intent, LocalRow, SyncedRow
 from meshsync.sync.listing import Shown
 from meshsync.sync.local_tree import LocalTree
 from meshsync.sync.node import Version
-from meshsync.sync.synced_tree import Group
+from meshsync.sync.synced_tree import Group, SyncedTree
 from meshsync.sync.view import View
 
 
@@ -28,8 +28,16 @@ def finished_intents(intents: Iterable[Intent], local: LocalTree) -> list[Synced
     for intent in intents:
         there = local.at(intent.path)
         if there is not None and there.stat.inode == intent.inode and there.kind is intent.rows[0].kind:
-            rows += [replace(row, stat=there.stat) for row in intent.rows]
+            rows += [row if row.stat is not None else replace(row, stat=there.stat) for row in intent.rows]
     return rows
+
+
+def lost_parked(synced: SyncedTree, present: Collection[int]) -> list[NodeId]:
+    """Return the nodes that lie parked by their rows, under a number that is not `present` in the control directory.
+
+    Remove their rows before `match`: the plan brings them back, and nobody is told of a removal.
+    """
+    return [node for number, nodes in synced.parked().items() if number not in present for node in nodes]
 
 
 def known_descendant(rows: Group, row: LocalRow, view: View) -> SyncedRow | None:

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator
 
 from meshsync.content.record import Kind
 from meshsync.ids import ROOT, NodeId
-from meshsync.sync.disk_rows import Path, SyncedRow
+from meshsync.sync.disk_rows import Path, SyncedRow, parked_number
 
 Group = tuple[SyncedRow, ...]
 
@@ -22,6 +22,7 @@ class SyncedTree:
         self._children: dict[NodeId, dict[bytes, Group]] = {}
         self._copies: dict[NodeId, set[NodeId]] = {}  # node → rows of its untouched conflict copies
         self._derived: dict[NodeId, set[NodeId]] = {}  # parent → rows under derived names
+        self._parked: set[NodeId] = set()
         for row in rows:
             self.put(row)
 
@@ -35,6 +36,8 @@ class SyncedTree:
             self._copies.setdefault(row.copy_of, set()).add(row.node)
         if row.name != row.natural:
             self._derived.setdefault(row.parent, set()).add(row.node)
+        if parked_number(row.parent) is not None:
+            self._parked.add(row.node)
 
     def remove(self, node: NodeId) -> None:
         """Forget the node's row, if there is one. Rows beneath it stay and have no path until it comes back."""
@@ -52,6 +55,7 @@ class SyncedTree:
         if row.copy_of is not None:
             self._copies[row.copy_of].discard(node)
         self._derived.get(row.parent, set()).discard(node)
+        self._parked.discard(node)
 
     def group(self, node: NodeId) -> Group:
         """Return the rows that share the path of `node`, in order; () if it has no path."""
@@ -105,6 +109,15 @@ class SyncedTree:
                 below = directories(rows)
                 if below:
                     pending.append(((*at, name), below))
+
+    def parked(self) -> dict[int, list[NodeId]]:
+        """Return number → nodes of what an interrupted plan left out of the tree."""
+        found: dict[int, list[NodeId]] = {}
+        for node in self._parked:
+            number = parked_number(self.rows[node].parent)
+            assert number is not None
+            found.setdefault(number, []).append(node)
+        return found
 
     def copies_of(self, node: NodeId) -> list[SyncedRow]:
         """Return the rows of the untouched conflict copies of `node`, wherever they lie, in order of node."""

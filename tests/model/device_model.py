@@ -92,13 +92,14 @@ class DeviceModel:
         keeps = self._keeps([path], staying=True)
         first, *others = item.rows
         name = self._next()
-        self._ops.append(
-            Put(first.node, content, item.executable, 0, first.versions, first.parent, path[-1], path, keeps)
-        )
+        executable = item.executable and content.kind is Kind.FILE
+        self._ops.append(Put(first.node, content, executable, 0, first.versions, first.parent, path[-1], path, keeps))
         if others:
             self._ops.append(Drop(tuple(Dropped(r.node, r.versions, r.placement, -1) for r in others)))
+        if content.kind is not item.content.kind:
+            self._ops.append(Attr(first.node, executable))
         row = Row(first.node, (name,), first.placement, first.parent, path[-1], None)
-        self.disk[path] = Item((row,), content, item.executable)
+        self.disk[path] = Item((row,), content, executable)
         self._commit()
 
     def set_executable(self, path: Path, executable: bool) -> None:

@@ -282,7 +282,7 @@ class ViewModel:
             spot,
             main.op.content,
             tuple(sorted(v.stamp.dot for v in covered)),
-            attrs.get(node, executable),
+            main.op.content.kind is Kind.FILE and attrs.get(node, executable),
             main.stamp.device if spot.stamp == FIRST else spot.stamp.device,
             copy_of,
             all(not v.op.replaces for v in covered),

@@ -10,7 +10,7 @@ from meshsync.sync.delivered import DeliveredEntry
 from meshsync.sync.disk_rows import Intent, SyncedRow
 from meshsync.sync.draft import Publisher
 from meshsync.sync.reconcile import Plan, Scope, reconcile
-from meshsync.sync.settle import finished_intents
+from meshsync.sync.settle import finished_intents, lost_parked
 from meshsync.sync.synced_tree import SyncedTree
 from meshsync.sync.view import View
 from tests.sync.disk_twin import DiskTwin
@@ -35,10 +35,15 @@ class DeviceTwin:
                 self.time = max(self.time, entry.time)
 
     def plan(self, scope: Scope | None = None) -> Plan:
+        left = self.disk.parked.keys() - self.synced.parked().keys()
+        for number in left:
+            del self.disk.parked[number]
         local = self.disk.scan()
         for row in finished_intents(self.intents, local):
             self.synced.put(row)
         self.intents = []
+        for node in lost_parked(self.synced, self.disk.parked):
+            self.synced.remove(node)
         return reconcile(self.synced, local, self.view, scope)
 
     def publish(self, scope: Scope | None = None) -> Plan:
@@ -81,13 +86,10 @@ class DeviceTwin:
             self.intents.append(Intent(action.target, stat.inode, action.rows))
 
     def finish(self, action: Action, stat: object) -> None:
-        if isinstance(action, Remove):
-            gone, rows = action.gone, ()
-        else:
-            gone, rows = getattr(action, "gone", ()), action.rows
-        for node in gone:
+        for node in getattr(action, "gone", ()):
             self.synced.remove(node)
-        self._put([replace(row, stat=stat) for row in rows])
+        rows = action.rows
+        self._put([row if row.stat else replace(row, stat=stat) for row in rows])
 
     def _put(self, rows: list[SyncedRow] | tuple[SyncedRow, ...]) -> None:
         for row in rows:
