@@ -7,13 +7,15 @@ again, from another source first; a need ends in its bytes or in SourceUnavailab
 from __future__ import annotations
 
 import asyncio
-from collections import deque
-from collections.abc import AsyncIterator, Callable, Sequence
+import logging
+from collections import OrderedDict
+from collections.abc import AsyncGenerator, Callable, Sequence
+from contextlib import aclosing
 from dataclasses import dataclass, field
 from typing import Protocol
 
 from meshsync.content.seal import BlobKind
-from meshsync.errors import IntegrityError, MeshsyncError, PeerError, SourceUnavailable, TransientError
+from meshsync.errors import AccessError, MeshsyncError, SourceUnavailable
 from meshsync.ids import ChunkId, EpochId
 from meshsync.limits import (
     FETCH_BATCH_BYTES,
@@ -25,6 +27,8 @@ from meshsync.limits import (
 )
 from meshsync.runtime import Runtime
 from meshsync.transport.base import Priority
+
+log = logging.getLogger(__name__)
 
 Sink = Callable[[bytes], None]
 """Takes a chunk's checked bytes, in a thread. What it raises ends the request."""
@@ -81,12 +85,16 @@ class Source(Protocol):
     def may_have(self, need: Need) -> bool:
         """Return whether asking makes sense."""
 
-    def fetch(self, needs: Sequence[Need], priority: Priority) -> AsyncIterator[Sealed | Absent]:
-        """Yield one answer for each need, in any order. Raises TransientError when the source is gone, PeerError."""
+    def fetch(self, needs: Sequence[Need], priority: Priority) -> AsyncGenerator[Sealed | Absent, None]:
+        """Yield one answer for each need, in any order; a need without one counts as absent.
+
+        Raises TransientError when the source is gone, PeerError or another typed error when it does not answer.
+        """
 
 
 Opener = Callable[[Sealed], bytes]
-"""Open and check an answer, in a thread. Raises IntegrityError or PeerError if it is not the chunk."""
+"""Open and check an answer, in a thread. Raises IntegrityError or PeerError if it is not the chunk, AccessError if the
+key of its epoch is not here yet."""
 
 
 class Fetcher:
@@ -104,16 +112,20 @@ class Fetcher:
         self._on_fetched = on_fetched
         self._on_damaged = on_damaged
         self._needs: dict[ChunkId, Need] = {}
-        self._queues: dict[Priority, deque[Need]] = {Priority.INTERACTIVE: deque(), Priority.BULK: deque()}
+        self._queues: dict[Priority, OrderedDict[ChunkId, Need]] = {
+            Priority.INTERACTIVE: OrderedDict(),
+            Priority.BULK: OrderedDict(),
+        }
         self._workers: dict[str, list[asyncio.Task[None]]] = {}
         self._sources: dict[str, Source] = {}
         self._news = asyncio.Event()
         self._retry: asyncio.Task[None] | None = None
+        self._closed = False
 
     @property
     def pending(self) -> int:
         """How many chunks are wanted and not here."""
-        return len(self._needs)
+        return sum(1 for need in self._needs.values() if need.waiters)
 
     def waiting_for(self) -> dict[str, list[str]]:
         """Return, for each path that waits for a chunk nobody gives, the sources that failed their check."""
@@ -121,7 +133,7 @@ class Fetcher:
         return {
             n.path: sorted(n.damaged)
             for n in self._needs.values()
-            if n.path and names <= (n.lacking | n.damaged.keys())
+            if n.path and n.waiters and names <= (n.lacking | n.damaged.keys())
         }
 
     def request(
@@ -137,29 +149,47 @@ class Fetcher:
     ) -> asyncio.Future[bytes]:
         """Ask for a chunk; the future ends with its checked bytes, however long no source has it. Cancel to give up.
 
-        `base`: a chunk held here that it may be a small change of. `path`: what it is for, for messages.
+        `base`: a chunk held here that it may be a small change of. `path`: what it is for, for messages. The future
+        ends with SourceUnavailable when the fetcher is closed.
         """
         future: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
+        if self._closed:
+            future.set_exception(_stopping())
+            return future
         need = self._needs.get(chunk)
         if need is None:
             need = Need(chunk, kind, size, priority, base, path)
-            self._needs[chunk] = need
-            self._queues[priority].append(need)
+            self._needs[chunk] = self._queues[priority][chunk] = need
             self._notify()
+        elif priority < need.priority:
+            self._hasten(need, priority)
         waiter = Waiter(future, sink)
         need.waiters.append(waiter)
         future.add_done_callback(lambda _: self._leave(need, waiter))
         return future
 
+    def _hasten(self, need: Need, priority: Priority) -> None:
+        if self._queues[need.priority].pop(need.chunk, None) is not None:
+            self._queues[priority][need.chunk] = need
+        need.priority = priority
+
     def _leave(self, need: Need, waiter: Waiter) -> None:
         if waiter in need.waiters:
             need.waiters.remove(waiter)
-        if not need.waiters and self._needs.get(need.chunk) is need:
+        if need.waiters or self._needs.get(need.chunk) is not need:
+            return
+        # One that is being asked for stays, so that a new request for it does not ask a second time.
+        if self._queues[need.priority].pop(need.chunk, None) is not None:
             del self._needs[need.chunk]
 
     async def add_source(self, source: Source) -> None:
-        """Begin to ask `source`; one of the same name is replaced."""
-        await self.remove_source(source.name)
+        """Begin to ask `source`; one of the same name is replaced, and its damaged answers are forgiven."""
+        while (before := self._sources.get(source.name)) is not None:
+            await self.remove_source(before)
+        if self._closed:
+            return
+        for need in self._needs.values():
+            need.damaged.pop(source.name, None)
         self._sources[source.name] = source
         self._workers[source.name] = [
             self._runtime.spawn(self._work(source), f"fetch from {source.name}")
@@ -169,10 +199,12 @@ class Fetcher:
         if self._retry is None:
             self._retry = self._runtime.spawn(self._retry_loop(), "fetch retry")
 
-    async def remove_source(self, name: str) -> None:
-        """Stop asking a source; what it had not answered goes to the others."""
-        self._sources.pop(name, None)
-        tasks = self._workers.pop(name, [])
+    async def remove_source(self, source: Source) -> None:
+        """Stop asking `source`, unless another has its name by now; what it had not answered goes to the others."""
+        if self._sources.get(source.name) is not source:
+            return
+        del self._sources[source.name]
+        tasks = self._workers.pop(source.name)
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
@@ -184,13 +216,17 @@ class Fetcher:
         self._notify()
 
     async def close(self) -> None:
-        """Stop all workers; needs that wait raise SourceUnavailable."""
+        """Stop all workers; needs that wait, and requests from now on, end with SourceUnavailable."""
+        self._closed = True
         if self._retry is not None:
             self._retry.cancel()
-        for name in list(self._workers):
-            await self.remove_source(name)
+            await asyncio.gather(self._retry, return_exceptions=True)
+        for source in list(self._sources.values()):
+            await self.remove_source(source)
         for need in list(self._needs.values()):
-            self._fail(need, SourceUnavailable("the agent is stopping"))
+            self._fail(need, _stopping())
+        for queue in self._queues.values():
+            queue.clear()
 
     def _notify(self) -> None:
         self._news.set()
@@ -199,33 +235,36 @@ class Fetcher:
     async def _retry_loop(self) -> None:
         while True:
             await self._runtime.sleep(FETCH_RETRY_S)
-            if not self._needs:
-                continue
-            queued = {id(need) for queue in self._queues.values() for need in queue}
-            for need in self._needs.values():
-                if id(need) in queued:
+            for queue in self._queues.values():
+                for need in queue.values():
                     need.lacking.clear()
             self._notify()
 
     def _take(self, source: Source) -> list[Need]:
         for priority in (Priority.INTERACTIVE, Priority.BULK):
-            queue = self._queues[priority]
             batch: list[Need] = []
-            passed: list[Need] = []
             size = 0
-            while queue and len(batch) < WANT_ITEMS_MAX and size < FETCH_BATCH_BYTES:
-                need = queue.popleft()
-                if self._needs.get(need.chunk) is not need:
-                    continue
+            for need in self._queues[priority].values():
+                if len(batch) >= WANT_ITEMS_MAX or size >= FETCH_BATCH_BYTES:
+                    break
                 if self._askable(source, need):
                     batch.append(need)
                     size += need.size
-                else:
-                    passed.append(need)
-            queue.extendleft(reversed(passed))
+            for need in batch:
+                del self._queues[priority][need.chunk]
             if batch:
                 return batch
         return []
+
+    def _give_back(self, need: Need) -> None:
+        if self._needs.get(need.chunk) is not need:
+            return
+        if need.waiters:
+            queue = self._queues[need.priority]
+            queue[need.chunk] = need
+            queue.move_to_end(need.chunk, last=False)
+        else:
+            del self._needs[need.chunk]
 
     def _askable(self, source: Source, need: Need) -> bool:
         if source.name in need.lacking or not source.may_have(need):
@@ -249,32 +288,37 @@ class Fetcher:
             open_needs = {id(need): need for need in batch}
             try:
                 await self._ask(source, batch, open_needs)
-            except (TransientError, PeerError):
+            except MeshsyncError as error:
+                log.info("%s does not answer: %s", source.name, error)
                 for need in open_needs.values():
                     need.lacking.add(source.name)
             finally:
-                for need in open_needs.values():
-                    if self._needs.get(need.chunk) is need:
-                        self._queues[need.priority].appendleft(need)
+                for need in reversed(open_needs.values()):
+                    self._give_back(need)
                 if open_needs:
                     self._notify()
 
     async def _ask(self, source: Source, batch: list[Need], open_needs: dict[int, Need]) -> None:
+        unanswered = dict(open_needs)
         arrived: list[Sealed] = []
         size = 0
-        async for answer in source.fetch(batch, batch[0].priority):
-            if isinstance(answer, Absent):
-                need = open_needs.get(id(answer.need))
-                if need is not None:
+        async with aclosing(source.fetch(batch, batch[0].priority)) as answers:
+            async for answer in answers:
+                need = unanswered.pop(id(answer.need), None)
+                if need is None:
+                    continue
+                if isinstance(answer, Absent):
                     need.lacking.add(source.name)
                     if answer.damaged:
                         self._note_damaged(need, source.name)
-                continue
-            arrived.append(answer)
-            size += len(answer.blob)
-            if size >= FETCH_OPEN_BYTES:
-                await self._open(source, arrived, open_needs)
-                arrived, size = [], 0
+                    continue
+                arrived.append(answer)
+                size += len(answer.blob)
+                if size >= FETCH_OPEN_BYTES:
+                    await self._open(source, arrived, open_needs)
+                    arrived, size = [], 0
+        for need in unanswered.values():
+            need.lacking.add(source.name)
         if arrived:
             await self._open(source, arrived, open_needs)
 
@@ -282,8 +326,10 @@ class Fetcher:
         for answer, result in zip(arrived, await self._runtime.in_thread(self._open_all, arrived), strict=True):
             need = answer.need
             if isinstance(result, MeshsyncError):
-                if answer.form:
+                if answer.form and need.base is not None:
                     need.base = None  # a delta that does not fit is no damage: ask for the whole chunk
+                elif isinstance(result, AccessError):
+                    need.lacking.add(source.name)  # sealed under an epoch whose key comes with the membership chain
                 else:
                     self._note_damaged(need, source.name)
                 continue
@@ -296,7 +342,7 @@ class Fetcher:
         for answer in arrived:
             try:
                 data = self._opener(answer)
-            except (IntegrityError, PeerError) as error:
+            except MeshsyncError as error:
                 results.append(error)
                 continue
             sunk = {id(waiter): _sink(waiter, data) for waiter in list(answer.need.waiters)}
@@ -333,6 +379,10 @@ class _Opened:
 
     data: bytes
     sunk: dict[int, MeshsyncError | None]
+
+
+def _stopping() -> SourceUnavailable:
+    return SourceUnavailable("the agent is stopping")
 
 
 def _sink(waiter: Waiter, data: bytes) -> MeshsyncError | None:

@@ -10,7 +10,7 @@ from meshsync.crypto.envelope import unbox
 from meshsync.crypto.folder_keys import FolderKeys, open_bundle, unwrap_epoch
 from meshsync.crypto.hashing import derive
 from meshsync.crypto.sealing import seal, unseal
-from meshsync.errors import AccessError, IntegrityError
+from meshsync.errors import AccessError, IntegrityError, MalformedMessage
 from meshsync.ids import EpochId, FolderId, short
 from meshsync.limits import FOLDER_KEYS_BYTES_MAX
 from meshsync.metalog.membership import Membership
@@ -42,7 +42,8 @@ def unpack_keys(data: bytes) -> FolderKeys:
 def keys_from_boxes(membership: Membership, recipient: bytes, box_secret: bytes) -> FolderKeys:
     """Return all keys that `recipient` (a device or a ticket's key) can open with its 32-byte X25519 secret.
 
-    Raises AccessError if there is no box for it, IntegrityError if none opens.
+    Raises AccessError if there is no box for it, MalformedMessage or IntegrityError if the current epoch's does not
+    open to what the chain commits to, or none does: then an owner gave members different keys.
     """
     boxes = membership.key_boxes(recipient)
     if not boxes:
@@ -51,8 +52,8 @@ def keys_from_boxes(membership: Membership, recipient: bytes, box_secret: bytes)
     for box in boxes:
         try:
             opened = open_bundle(membership.folder, box.epoch, membership.genesis.secret, unbox(box_secret, box.sealed))
-        except IntegrityError:
-            if keys is None and box is boxes[-1]:
+        except (IntegrityError, MalformedMessage):
+            if box.epoch == membership.epoch or (keys is None and box is boxes[-1]):
                 raise
             continue
         keys = opened if keys is None else keys.with_epoch(opened.epochs[box.epoch], make_current=False)

@@ -109,10 +109,11 @@ class LogPuller:
             elif isinstance(message, MembershipPage) and self._asked == "membership":
                 self._asked = ""
                 if not await self._replica.receive_membership(message.start, message.entries):
-                    self._stuck.add("membership")
+                    # Two chains that fork below the end of this one meet only when read from the beginning.
+                    self._stuck.add("membership" if message.start == 0 else "membership end")
             elif isinstance(message, EntriesPage) and self._asked == "entries":
                 self._asked = ""
-                if not await self._replica.receive_entries(message.entries) and not message.more:
+                if not await self._replica.receive_entries(message.entries):
                     self._stuck.add("entries")
             elif isinstance(message, FollowRefused):
                 raise RoleForbids(f"the device refuses to share its log: {message.reason}")
@@ -127,7 +128,8 @@ class LogPuller:
         if "membership" not in self._stuck and not self._replica.has_membership(RecordId(peer.membership_head)):
             self._asked = "membership"
             ours = self._replica.heads().membership_count
-            await conversation.send(GetMembership(ours if ours < peer.membership_count else 0))
+            from_end = ours < peer.membership_count and "membership end" not in self._stuck
+            await conversation.send(GetMembership(ours if from_end else 0))
         elif "entries" not in self._stuck and self._replica.lacks(peer.chains):
             self._asked = "entries"
             await conversation.send(GetEntries(self._replica.heads().chains, RECORDS_PAGE_BYTES_MAX))

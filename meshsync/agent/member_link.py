@@ -55,6 +55,9 @@ class SharedFolder(Protocol):
     def peer_heads(self, device: DeviceId, heads: Heads) -> None:
         """Hear what a member holds."""
 
+    def peer_gone(self, device: DeviceId) -> None:
+        """The member no longer tells what it holds."""
+
 
 PairHandler = Callable[[Conversation, PairRequest, DeviceId], Awaitable[None]]
 
@@ -156,14 +159,12 @@ class MemberLink:
         name = f"device {short(self.link.peer)}"
         source = PeerSource(name, self.link, service.replica.folder, service.keys())
         delay = FOLLOW_RETRY_S
-        first = True
+        adding: list[asyncio.Task[None]] = []
 
         def heard(heads: Heads) -> None:
-            nonlocal first
             service.peer_heads(self.link.peer, heads)
-            if first:
-                first = False
-                self._spawn(service.fetcher.add_source(source), "add source")
+            if not adding:
+                adding.append(self._spawn(service.fetcher.add_source(source), "add source"))
             else:
                 service.fetcher.news(name)
 
@@ -185,4 +186,8 @@ class MemberLink:
             log.warning("device %s broke the protocol: %s", short(self.link.peer), error)
             self.link.close(error.what[:100])
         finally:
-            await service.fetcher.remove_source(name)
+            for task in adding:
+                task.cancel()
+            await asyncio.gather(*adding, return_exceptions=True)
+            await service.fetcher.remove_source(source)
+            service.peer_gone(self.link.peer)

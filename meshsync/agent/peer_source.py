@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, Sequence
 
 from meshsync.agent.conversation import Conversation
 from meshsync.agent.fetcher import Absent, Need, Sealed
@@ -31,7 +31,7 @@ class PeerSource:
     def may_have(self, need: Need) -> bool:
         return True
 
-    async def fetch(self, needs: Sequence[Need], priority: Priority) -> AsyncIterator[Sealed | Absent]:
+    async def fetch(self, needs: Sequence[Need], priority: Priority) -> AsyncGenerator[Sealed | Absent, None]:
         conversation = Conversation(await self._link.open_stream(priority))
         try:
             await conversation.send(OpenChunks(self._folder))

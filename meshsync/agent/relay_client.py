@@ -166,11 +166,11 @@ class RelayClient:
     async def _serve_folder(self, link: Link, folder: RelayedFolder) -> None:
         pause = DIAL_PAUSE_S
         name = f"relay {self.address.host}"
+        source = RelaySource(self._runtime, name, link, folder.replica.folder, folder.chunk_rows.blobs)
         while True:
             try:
                 await self._ensure_created(link, folder)
                 folder.relay_problem(link.peer, "")
-                source = RelaySource(self._runtime, name, link, folder.replica.folder, folder.chunk_rows.blobs)
                 await folder.fetcher.add_source(source)
                 await self._together(
                     folder.reader(link.peer).run(link), self._append(link, folder), self._upload(link, folder)
@@ -179,7 +179,7 @@ class RelayClient:
                 log.info("relay %s, folder %s: %s", self.address.host, short(folder.replica.folder), error)
                 folder.relay_problem(link.peer, error.what)
             finally:
-                await folder.fetcher.remove_source(name)
+                await folder.fetcher.remove_source(source)
             await self._runtime.sleep(pause * (0.5 + self._runtime.random()))
             pause = min(pause * 2, DIAL_PAUSE_S_MAX)
 

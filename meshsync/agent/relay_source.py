@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncGenerator, Callable, Sequence
 
 from meshsync.agent.conversation import RelayConversation
 from meshsync.agent.fetcher import Absent, Need, Sealed
@@ -34,7 +34,7 @@ class RelaySource:
     def may_have(self, need: Need) -> bool:
         return True
 
-    async def fetch(self, needs: Sequence[Need], priority: Priority) -> AsyncIterator[Sealed | Absent]:
+    async def fetch(self, needs: Sequence[Need], priority: Priority) -> AsyncGenerator[Sealed | Absent, None]:
         rows = await self._runtime.in_thread(self._blobs_of, [need.chunk for need in needs])
         asked = [(need, rows[need.chunk]) for need in needs if need.chunk in rows]
         for need in needs:

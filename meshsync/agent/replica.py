@@ -362,6 +362,8 @@ class Replica:
             base = fresh[0].body.seq
             if base > len(self.membership_chain) or base == 0:
                 return False
+            if fresh[0].body.prev != self.membership_chain[base - 1].id:
+                return False  # a fork further below: the caller asks from the beginning
             mine = self.membership_chain[base:]
             if not mine:
                 await self._extend_membership(fresh)

@@ -1,12 +1,13 @@
 """Bringing one version's content to this device: into a staged file, from here first, then from whoever has it.
 
-Invariant: a chunk is written only after its id was checked; one that is already in the staged file (an earlier run) or
-anywhere on this device is never asked for.
+Invariant: a chunk is written only after its id and length were checked, and never after `into` has ended; one that is
+already in the staged file (an earlier run) or anywhere on this device is never asked for.
 """
 
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass, field
@@ -19,6 +20,7 @@ from meshsync.content.manifest import Node, expand, root_node
 from meshsync.content.record import Content
 from meshsync.content.seal import BlobKind
 from meshsync.crypto.folder_keys import FolderKeys
+from meshsync.errors import ManifestMismatch
 from meshsync.folder.staging import StagedFile
 from meshsync.ids import ChunkId
 from meshsync.index.chunk_rows import ChunkRows
@@ -63,10 +65,12 @@ class VersionFetch:
         self._on_progress = on_progress
         self._bases = BaseChunks(base)
         self._priority = Priority.INTERACTIVE if content.size <= SMALL_BYTES else Priority.BULK
+        self._writing = threading.Lock()
+        self._ended = False
         self.fetched = Fetched()
 
     async def into(self, staged: StagedFile, resumed: bool) -> Fetched:
-        """Fill `staged`; `resumed` if it may hold chunks already. Cancel to stop; call again to go on.
+        """Fill `staged`; `resumed` if it may hold chunks already. Cancel to stop; another VersionFetch goes on.
 
         Raises IntegrityError for a malformed manifest, StorageFull, ResourceError, SourceUnavailable.
         """
@@ -83,6 +87,8 @@ class VersionFetch:
             while pending:
                 await pending.popleft()
         finally:
+            with self._writing:  # a thread may be writing; the caller closes the file next
+                self._ended = True
             for future in pending:
                 future.cancel()
             await asyncio.gather(*pending, return_exceptions=True)
@@ -94,6 +100,7 @@ class VersionFetch:
             data = await self._runtime.in_thread(self._local.find, leaf.id, BlobKind.CHUNK)
             if data is None:
                 data = await self._fetcher.request(leaf.id, BlobKind.CHUNK, leaf.size, self._priority, path=self._path)
+            _check_size(leaf, data)
             yield data
 
     async def _leaves(self) -> AsyncIterator[Node]:
@@ -142,7 +149,11 @@ class VersionFetch:
             pending.append(future)
 
     def _write(self, staged: StagedFile, node: Node, data: bytes) -> None:
-        staged.write(node.offset, data)
+        _check_size(node, data)
+        with self._writing:
+            if self._ended:
+                return
+            staged.write(node.offset, data)
         self._on_progress(node.size)
 
     def _place_local(self, batch: list[Node], staged: StagedFile, resumed: bool) -> list[tuple[Node, bytes | None]]:
@@ -153,6 +164,7 @@ class VersionFetch:
                 continue
             data = self._local.find(node.id, BlobKind.CHUNK)
             if data is not None:
+                _check_size(node, data)
                 staged.write(node.offset, data)
             else:
                 missing.append((node, base))
@@ -162,6 +174,11 @@ class VersionFetch:
             (node, self._local.find(base, BlobKind.CHUNK) if base is not None and few else None)
             for node, base in missing
         ]
+
+
+def _check_size(node: Node, data: bytes) -> None:
+    if len(data) != node.size:
+        raise ManifestMismatch(f"a manifest gives {node.size} bytes to a chunk of {len(data)}")
 
 
 class BaseChunks:
