@@ -71,6 +71,7 @@ PINS_MAX: Final = 1000  # chains of one device at its removal: one more for each
 POLICY_BYTES_MAX: Final = 64 * KIB
 STORED_DOTS_MAX: Final = 10_000  # dots in one stored record: 46 bytes each, ten full entries
 STORED_SEALED_BYTES_MAX: Final = 2560 * KIB  # STORED_BLOBS_MAX rows of about 120 bytes, padded and sealed
+STORED_EPOCHS_MAX: Final = 256  # epochs that the blobs of one stored record were sealed under: as many rekeys
 STORED_RECORD_BYTES_MAX: Final = 4 * MIB  # 460 KB of dots, 680 KB of blob ids and the sealed list
 RECEIPT_BYTES_MAX: Final = 512  # receipts and signed heads: five ids, three numbers, one signature
 REPLICAS_MAX: Final = 64  # copies that one relay may claim
@@ -188,6 +189,8 @@ RESCAN_S: Final = 3600.0  # seconds between full scans where the watcher works; 
 RESCAN_LIMITED_S: Final = 60.0  # where directories cannot be watched
 RETRY_BLOCKED_S: Final = 10.0  # seconds before an action that was blocked (disk full, permission) is tried again
 ROUNDS_QUIET_MAX: Final = 100  # plans made in a row without anything else happening, before the loop pauses
+JOIN_LAN_S: Final = 4.0  # seconds for the inviter to answer before a relay in the ticket is asked
+JOIN_TIMEOUT_S: Final = 30.0  # the same without a relay
 FETCH_LOCAL_CHUNKS: Final = 32  # chunks looked for on this device in one thread job
 FETCH_DELTA_CHUNKS_MAX: Final = 8  # of FETCH_LOCAL_CHUNKS; with more of them missing no deltas are asked for
 FOLDER_KEYS_BYTES_MAX: Final = 1 * MIB  # the key file of a folder: 64 bytes for each epoch
@@ -215,6 +218,9 @@ IGNORE_STARS_PER_NAME_MAX: Final = 3  # n stars backtrack in the order of 255^n 
 DERIVED_NAME_TRIES: Final = 4  # 8, 16, 32, 64 hex digits: nobody can find two nodes that collide in all of them
 DERIVED_EXTENSION_BYTES_MAX: Final = 16  # a longer tail after the last dot is not an extension
 SYNC_ITEMS_PER_DROP_MAX: Final = 10_000  # at most 2 MiB of a batch; a larger directory is dropped in several operations
+SAFETY_CHANGES_MIN: Final = 100  # files; fewer are a user's ordinary work and never held
+SAFETY_SHARE_MAX: Final = 0.3  # of all files in the folder: more at once is an accident until the user says otherwise
+NODE_ROW_BYTES_MAX: Final = 64 * MIB  # a directory's moves, each with what it carried
 ANCESTORS_MAX: Final = 64  # earlier versions looked at; a joiner's staler copy shows as a conflict copy, never vanishes
 
 # --- discovery -----------------------------------------------------------------------------------------------

@@ -16,6 +16,7 @@ from meshsync.sync.disk_rows import LocalRow, Path, SyncedRow
 from meshsync.sync.draft import Draft
 from meshsync.sync.local_tree import LocalTree
 from meshsync.sync.match import Matched, match
+from meshsync.sync.node import Face
 from meshsync.sync.recorder import Recorder
 from meshsync.sync.settle import is_removed, joined_directory, joined_file, known_descendant
 from meshsync.sync.synced_tree import Group, SyncedTree
@@ -137,7 +138,7 @@ class _Reconciler:
     def _adopt(self) -> list[LocalRow]:
         """Take what the view shows at the path of a new object for that object (`semantics.md` 4.7)."""
         created = []
-        joining: list[tuple[NodeId, LocalRow]] = []
+        joining: list[tuple[Face, LocalRow]] = []
         adopted: dict[Path, None] = {(): None}
         for row in self._matched.created:
             shown = self._view.resolve(row.path) if self._is_view_path(row.path, adopted) else None
@@ -155,10 +156,10 @@ class _Reconciler:
             elif (taken := joined_file(shown, row, self._view)) is not None:
                 self._plan.settled.append(taken)
             else:
-                joining.append((shown.face.node, row))
-        for node, row in joining:
-            self._plan.busy.add(node)
-            self._record.adopt(row, node)
+                joining.append((shown.face, row))
+        for face, row in joining:
+            self._plan.busy.add(face.node)
+            self._record.adopt(row, face)
         return created
 
     def _is_view_path(self, path: Path, adopted: dict[Path, None]) -> bool:

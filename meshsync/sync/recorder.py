@@ -14,7 +14,7 @@ from meshsync.limits import OP_CARRIES_MAX, SYNC_ITEMS_PER_DROP_MAX
 from meshsync.sync.disk_rows import LocalRow, Path, SyncedRow
 from meshsync.sync.draft import Draft
 from meshsync.sync.match import Matched
-from meshsync.sync.node import DIRECTORY
+from meshsync.sync.node import DIRECTORY, Face
 from meshsync.sync.synced_tree import Group, SyncedTree
 
 Kept = tuple[tuple[Keep, ...], tuple[SyncedRow, ...]]
@@ -44,12 +44,15 @@ class Recorder:
         """The directory at `path` is the view's `node`: children are made in it."""
         self._made[path] = node
 
-    def adopt(self, row: LocalRow, node: NodeId) -> None:
-        """A joiner's file at the path of `node`, equal to none of its versions: a put that replaces nothing."""
+    def adopt(self, row: LocalRow, face: Face) -> None:
+        """A joiner's file where the view shows `face`, equal to no version of it: a put that replaces nothing."""
         parent = self._directory(row.path[:-1])
         name = self.draft.next
-        op = Put(node, row.content, row.executable, row.stat.mtime_ns, (), parent, row.path[-1], row.path)
-        self._add(op, new_row(node, (name,), None, parent, row))
+        keeps: tuple[Keep, ...] = ()
+        if face.copy_of is not None:
+            keeps = (Keep(face.copy_of, face.versions[0], None, face.parent, row.path[-1]),)
+        op = Put(face.node, row.content, row.executable, row.stat.mtime_ns, (), parent, row.path[-1], row.path, keeps)
+        self._add(op, new_row(face.node, (name,), face.placement, parent, row))
 
     def edit(self, rows: Group, row: LocalRow) -> None:
         """The file of `rows` has new content: the first takes it, the others end."""

@@ -6,7 +6,7 @@ order of arrival. Rules: `semantics.md` 1.3, 2 and 3; spec: docs/spec/view.md.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 
 from meshsync.content.record import Attr, Drop, Keep, Op, Place, Put
 from meshsync.errors import MalformedMessage
@@ -110,6 +110,27 @@ class View:
         changed = self._tables.settle() | self._dirty
         self._dirty = set()
         return changed
+
+    def restore(self, nodes: Iterable[Node], versions: Iterable[Version], vector: Mapping[ChainId, int]) -> None:
+        """Take the state of another view into this one, which is empty. See `checkpoint.restore`."""
+        assert not self.vector, "a view is restored before its first entry"
+        self.vector.update(vector)
+        self.nodes.update((node.id, node) for node in nodes)
+        for version in sorted(versions, key=lambda version: version.stamp):
+            self.versions[version.dot] = version
+            if version.live:
+                self._node(version.owner).live += (version,)
+        directories = [node for node in self.nodes.values() if node.directory and node.id != ROOT]
+        for node in directories:
+            self._start(node)
+        moves = [(move, node) for node in directories for move in node.moves]
+        for move, node in sorted(moves, key=lambda pair: pair[0].stamp):
+            for _ in self._log.insert(node, move):
+                pass
+        for name in sorted(self.nodes):
+            self._tables.add(name)
+        self._tables.settle()
+        self._dirty = set()
 
     def _apply(self, stamp: Stamp, op: Op) -> None:
         if isinstance(op, Put):
