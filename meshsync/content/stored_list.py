@@ -19,7 +19,7 @@ from meshsync.content.seal import BlobKind, seal_chunk, unseal_chunk
 from meshsync.crypto.folder_keys import FolderKeys
 from meshsync.errors import MalformedMessage
 from meshsync.ids import ID_SIZE_BYTES, BlobId, ChunkId, EpochId
-from meshsync.limits import STORED_BLOBS_MAX, STORED_SEALED_BYTES_MAX
+from meshsync.limits import STORED_BLOBS_MAX, STORED_EPOCHS_MAX, STORED_SEALED_BYTES_MAX
 
 _Id = Annotated[bytes, msgspec.Meta(min_length=ID_SIZE_BYTES, max_length=ID_SIZE_BYTES)]
 _Position = Annotated[int, msgspec.Meta(ge=0, lt=STORED_BLOBS_MAX)]
@@ -28,12 +28,12 @@ _Position = Annotated[int, msgspec.Meta(ge=0, lt=STORED_BLOBS_MAX)]
 class _Item(Record, frozen=True):
     chunk: _Id
     blob: _Position
-    epoch: Annotated[int, msgspec.Meta(ge=0, lt=256)]
+    epoch: Annotated[int, msgspec.Meta(ge=0, lt=STORED_EPOCHS_MAX)]
     base: _Position | None
 
 
 class _List(Record, frozen=True):
-    epochs: Annotated[tuple[_Id, ...], msgspec.Meta(max_length=256)]
+    epochs: Annotated[tuple[_Id, ...], msgspec.Meta(max_length=STORED_EPOCHS_MAX)]
     items: Annotated[tuple[_Item, ...], msgspec.Meta(max_length=STORED_BLOBS_MAX)]
 
 
@@ -48,9 +48,14 @@ class StoredItem:
 
 
 def seal_stored_list(keys: FolderKeys, blobs: Sequence[BlobId], items: Sequence[StoredItem]) -> bytes:
-    """Return the sealed list. `blobs` is the record's ascending list; every item names blobs of it."""
+    """Return the sealed list. `blobs` is the record's ascending list; every item names blobs of it.
+
+    Raises MalformedMessage for more than STORED_BLOBS_MAX items or STORED_EPOCHS_MAX epochs, which nobody would read.
+    """
     at = {blob: position for position, blob in enumerate(blobs)}
     epochs = sorted({item.epoch for item in items})
+    if len(items) > STORED_BLOBS_MAX or len(epochs) > STORED_EPOCHS_MAX:
+        raise MalformedMessage(f"a stored record's list of {len(items)} items under {len(epochs)} epochs")
     rows = tuple(
         _Item(item.chunk, at[item.blob], epochs.index(item.epoch), None if item.base is None else at[item.base])
         for item in sorted(items, key=lambda item: (item.chunk, item.blob))
@@ -60,7 +65,13 @@ def seal_stored_list(keys: FolderKeys, blobs: Sequence[BlobId], items: Sequence[
 
 
 def open_stored_list(keys: FolderKeys, blobs: Sequence[BlobId], sealed: bytes) -> list[StoredItem]:
-    """Return the items. Raises AuthenticationFailed, AccessError (unknown epoch), MalformedMessage."""
+    """Return the items, ascending by chunk. `sealed` has any length; `blobs` is the record's list.
+
+    Raises MalformedMessage (too short, ill-formed, names what is not there), AccessError (the epoch's key is not held),
+    AuthenticationFailed or another IntegrityError (altered, of another kind, folder or epoch).
+    """
+    if len(sealed) < ID_SIZE_BYTES:
+        raise MalformedMessage(f"a stored record's list of {len(sealed)} bytes names no epoch")
     epoch = EpochId(sealed[:ID_SIZE_BYTES])
     data = unseal_chunk(keys, epoch, BlobKind.STORED, sealed[ID_SIZE_BYTES:], STORED_SEALED_BYTES_MAX)
     read = decode(_List, data, STORED_SEALED_BYTES_MAX)
