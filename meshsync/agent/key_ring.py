@@ -84,7 +84,12 @@ def merged(old: FolderKeys, new: FolderKeys) -> FolderKeys:
 
 def seal_name(secret: bytes, name: str) -> bytes:
     """Return a folder's or device's display name, sealed with the folder's secret."""
-    return seal(derive(secret, b"ms1 name"), derive(secret, b"ms1 name nonce"), _NAME_DOMAIN, name.encode()[:255])
+    return seal(
+        derive(secret, b"ms1 name"),
+        derive(secret, b"ms1 name nonce"),
+        _NAME_DOMAIN,
+        name.encode(errors="replace")[:255],
+    )
 
 
 def open_name(secret: bytes, sealed: bytes) -> str:
