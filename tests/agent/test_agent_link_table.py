@@ -62,7 +62,7 @@ class Device:
         self.table = LinkTable(runtime, own, self._make, self._changed)
 
     def see(self, cable: Cable) -> bool:
-        """Take this end of `cable`, as dialler or listener; the other end may have closed it without this one knowing."""
+        """Take this end of `cable`, as dialler or listener; it may be closed without this device knowing."""
         return self.table.add(cable.ends[self.own], cable.dialer == self.own)
 
     def _make(self, link: Link) -> MemberLink:
