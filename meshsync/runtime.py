@@ -7,11 +7,17 @@ mesh can run in one process on virtual time from one seed.
 from __future__ import annotations
 
 import asyncio
+import ctypes
 import os
 import time
 from collections.abc import Callable, Coroutine
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, ParamSpec, Protocol, TypeVar
+
+from meshsync.limits import MALLOC_MMAP_THRESHOLD_BYTES
+
+_M_TRIM_THRESHOLD = -1  # mallopt(3)
+_M_MMAP_THRESHOLD = -3
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -40,6 +46,16 @@ class Runtime(Protocol):
 
     async def in_thread(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         """Run a blocking function off the loop and return its result or raise its exception."""
+
+
+def tune_allocator() -> None:
+    """Let glibc keep large buffers: by default it maps and faults them anew at every use. Elsewhere does nothing."""
+    try:
+        mallopt = ctypes.CDLL(None).mallopt
+    except (AttributeError, OSError):
+        return
+    for option in (_M_MMAP_THRESHOLD, _M_TRIM_THRESHOLD):
+        mallopt(option, MALLOC_MMAP_THRESHOLD_BYTES)
 
 
 class SystemRuntime:

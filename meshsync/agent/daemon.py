@@ -26,7 +26,7 @@ from meshsync.agent.pairing import serve_pairing
 from meshsync.agent.relay_client import RelayClient
 from meshsync.crypto.identity import DeviceKeys
 from meshsync.discovery.base import Discovery
-from meshsync.errors import ConfigError, LinkClosed, MalformedMessage, MeshsyncError
+from meshsync.errors import ConfigError, LinkClosed, MeshsyncError
 from meshsync.ids import DeviceId, FolderId, short
 from meshsync.limits import RELAYS_MAX
 from meshsync.metalog.membership_entry import SetRelay
@@ -68,6 +68,7 @@ class Agent:
         self.started_s = runtime.monotonic()
         self.stopping = asyncio.Event()
         self.discovery_problem = ""
+        self.joining: dict[bytes, asyncio.Future[Link]] = {}  # by a ticket's discovery key
         self._discoveries = discoveries
         self._faults = Faults(options.fault)
         self._tasks: dict[str, asyncio.Task[None]] = {}
@@ -85,7 +86,11 @@ class Agent:
         )
         self.links = LinkTable(runtime, self.keys.device, self._make_link, self.note_change)
         self.dialer = Dialer(
-            runtime, self.endpoint, lambda: {key: key for key in self._discovery_keys()}, self._linked, self._dialed
+            runtime,
+            self.endpoint,
+            lambda: {key: key for key in (*self._discovery_keys(), *self.joining)},
+            self._linked,
+            self._dialed,
         )
         for text in self.options.relays:
             self.add_relay(parse_relay_address(text))
@@ -186,16 +191,20 @@ class Agent:
         return None if known or self.invitations.any_open() else "unknown"
 
     def _make_link(self, link: Link) -> MemberLink:
-        return MemberLink(self.runtime, link, folders=lambda: self.folders.values(), pair=self._pair)
+        return MemberLink(self.runtime, link, folders=self.folders.values, pair=self._pair)
 
     def _linked(self, address: str) -> bool:
         return any(member.link.address == address for member in self.links.all())
 
-    def _dialed(self, link: Link) -> None:
+    def _dialed(self, link: Link, key: bytes) -> None:
         if link.peer == self.keys.device:
             link.close("this is the same device")
-        else:
-            self._add_link(link, dialed=True)
+            return
+        self._add_link(link, dialed=True)
+        waiter = self.joining.get(key)
+        kept = self.links.get(link.peer)
+        if waiter is not None and not waiter.done() and kept is not None:
+            waiter.set_result(kept)
 
     def _add_link(self, link: Link, dialed: bool) -> None:
         if self.links.add(link, dialed):
@@ -255,6 +264,3 @@ class Agent:
             for member in folder.replica.membership.members.values():
                 names[member.device] = open_name(folder.keys().secret, member.name) or short(member.device)
         return names
-
-
-__all__ = ["Agent", "MalformedMessage", "Options"]

@@ -46,9 +46,12 @@ class Dialer:
         endpoint: Endpoint,
         keys: Callable[[], Mapping[bytes, bytes]],
         linked: Callable[[str], bool],
-        take: Callable[[Link], None],
+        take: Callable[[Link, bytes], None],
     ) -> None:
-        """`keys()` are the discovery keys by themselves; `linked(address)` tells whether a link to there lives."""
+        """`keys()` are the discovery keys by themselves; `linked(address)` tells whether a link to there lives.
+
+        `take` gets each new link and the key that it was dialled with.
+        """
         self._runtime = runtime
         self._endpoint = endpoint
         self._keys = keys
@@ -56,6 +59,7 @@ class Dialer:
         self._take = take
         self._targets: dict[tuple[str, ...], Target] = {}
         self._found: dict[tuple[str, ...], Found] = {}
+        self._fixed: dict[tuple[str, ...], bytes] = {}
         self.unavailable: str = ""
 
     def report(self, event: Event) -> None:
@@ -72,10 +76,18 @@ class Dialer:
         """Look again at what was found: our keys changed, or a link ended."""
         for found in list(self._found.values()):
             self._consider(found)
+        for addresses, key in self._fixed.items():
+            self._start(addresses, key)
 
     def add(self, addresses: tuple[str, ...], key: bytes) -> None:
-        """Dial `addresses`, told by a ticket or by the user, of a device that holds `key`."""
-        self._start(addresses, key)
+        """Dial `addresses`, told by a ticket or by the user, of a device that holds `key`; again when a link ends."""
+        if addresses:
+            self._fixed[addresses] = key
+            self._start(addresses, key)
+
+    def remove(self, addresses: tuple[str, ...]) -> None:
+        """Stop dialling `addresses`."""
+        self._fixed.pop(addresses, None)
 
     def _consider(self, found: Found) -> None:
         matched = match_tags(self._keys(), found)
@@ -107,7 +119,7 @@ class Dialer:
                 except MeshsyncError as error:
                     log.debug("%s: %s", address, error)
                 else:
-                    self._take(link)
+                    self._take(link, key)
                     return
             await self._runtime.sleep(pause * (0.5 + self._runtime.random()))
             pause = min(pause * 2, DIAL_PAUSE_S_MAX)

@@ -1,7 +1,7 @@
 """One folder on this device: its replica, its trees, its place on disk, and everything that works on them.
 
-Invariant: `open` returns a folder whose in-memory state equals its index; `close` leaves nothing running. The parts know
-each other only through what is passed here.
+Invariant: once made, a folder's in-memory state equals its index; `close` leaves nothing running. The parts know each
+other only through what is passed here.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ from meshsync.folder.staging import Staging
 from meshsync.folder.syscalls import Syscalls
 from meshsync.folder.types import RootMissing
 from meshsync.folder.watch import Dirty, Watcher
-from meshsync.ids import DeviceId, FolderId, NodeId
+from meshsync.ids import DeviceId, FolderId, NodeId, RecordId
 from meshsync.index.chunk_rows import ChunkRows
 from meshsync.index.database import Database
 from meshsync.index.log_rows import LogRows
@@ -68,7 +68,7 @@ JOINING_KEY = "joining"
 
 
 class Folder:
-    """Made by `open`. Belongs to one loop."""
+    """Belongs to one loop."""
 
     def __init__(
         self,
@@ -143,7 +143,7 @@ class Folder:
             if isinstance(root, Root):
                 break
             self.problems[DeviceId(b"")] = root.state.value
-            self._on_change()
+            self._changed()
             await self._runtime.sleep(RESCAN_LIMITED_S / 6)
         self.problems.pop(DeviceId(b""), None)
         self._root = root
@@ -159,7 +159,7 @@ class Folder:
             self.fetcher,
             self._local,
             self._store,
-            lambda: self._staging_area(),
+            self._staging_area,
             self._partial,
             self.keys,
             self._wake,
@@ -172,7 +172,7 @@ class Folder:
             observer,
             runner,
             self.pool,
-            self._on_change,
+            self._changed,
             lambda: self.joining,
         )
         await self._finish_intents(observer)
@@ -216,6 +216,7 @@ class Folder:
         count = 0
         while True:
             count = await self.replica.changes.after(count)
+            self._check_joined()
             self._wake()
 
     async def _rescan(self) -> None:
@@ -282,7 +283,7 @@ class Folder:
     def _note_damaged(self, need: Need, source: str) -> None:
         self._counters.chunks_damaged += 1
         self.damaged.setdefault(need.path, set()).add(source)
-        self._on_change()
+        self._changed()
 
     def _record(self, applied: Applied, staged: dict[NodeId, Staged]) -> None:
         """Write what was applied. In a thread."""
@@ -299,9 +300,17 @@ class Folder:
     def peer_heads(self, device: DeviceId, heads: Heads) -> None:
         """Hear what a member holds; a joiner that lacks nothing of it may begin."""
         self.peers[device] = heads
-        if self.joining and self.replica.has_membership(heads.membership_head) and not self.replica.lacks(heads.chains):  # type: ignore[arg-type]
-            self._joined()
-        self._on_change()
+        self._check_joined()
+        self._changed()
+
+    def _check_joined(self) -> None:
+        if not self.joining:
+            return
+        for heads in self.peers.values():
+            complete = self.replica.has_membership(RecordId(heads.membership_head))
+            if complete and heads.chains and not self.replica.lacks(heads.chains):
+                self._joined()
+                return
 
     def _joined(self) -> None:
         self.joining = False
@@ -332,7 +341,7 @@ class Folder:
 
     def _take_receipt(self, reader: RelayReader, receipt: bytes) -> None:
         reader.take_receipts((receipt,))
-        self._on_change()
+        self._changed()
 
     def to_upload(self, limit: int) -> list[VersionRow]:
         """Return versions that this device wrote and no receipt covers, oldest first. Blocking."""
@@ -350,7 +359,7 @@ class Folder:
             self.problems[relay] = what
         else:
             self.problems.pop(relay, None)
-        self._on_change()
+        self._changed()
 
     def content_stored(self) -> None:
         """More content can be had from a relay."""
@@ -361,7 +370,7 @@ class Folder:
         """Something became durable, or the relay's log was read."""
         if self.joining and any(r.caught_up and r.cursor.head != GENESIS_HEAD for r in self._readers.values()):
             self._joined()
-        self._on_change()
+        self._changed()
 
     def relay_lied(self, relay: DeviceId, evidence: Evidence) -> None:
         """Keep the evidence as a file that verifies off-line."""
@@ -369,9 +378,19 @@ class Folder:
         name = f"{relay[:5].hex()}-{self._runtime.wall_time_ns()}.evidence"
         self.relay_evidence_path.mkdir(mode=0o700, exist_ok=True)
         write_atomic(SystemFiles(), self.relay_evidence_path / name, encode_evidence(evidence))
+        self._changed()
+
+    def peer_gone(self, device: DeviceId) -> None:
+        """The link to a member ended, or it stopped sharing the folder."""
+        self.peers.pop(device, None)
+        self._changed()
+
+    def _changed(self) -> None:
+        if self.loop is not None and self.loop.idle and not self.joining:
+            self._note_applied()
         self._on_change()
 
-    def note_applied(self) -> None:
+    def _note_applied(self) -> None:
         """Tell others that everything delivered here is on this device's disk."""
         heads: tuple[ChainHead, ...] = tuple(self.replica.chains.heads())
         if heads != self.replica.applied:

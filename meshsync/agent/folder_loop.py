@@ -107,6 +107,14 @@ class FolderLoop:
         """Return the paths whose change waits for something here, and for what."""
         return dict(self._blocked.values())
 
+    def problem_at(self, path: Path) -> str | None:
+        """Return why `path` is not observed, or None if it is."""
+        for depth in range(len(path), 0, -1):
+            problem = self._observer.problems.get(path[:depth])
+            if problem is not None:
+                return problem.reason.value
+        return None
+
     def look_at(self, paths: Sequence[Path] | None) -> None:
         """Have these paths, or the whole folder, looked at again."""
         if paths is None:
@@ -149,6 +157,7 @@ class FolderLoop:
             return False
         if scope.paths or scope.nodes or not self._first_scan_done:
             full = not self._first_scan_done
+            scope = self._with_unfinished(scope)
             plan = reconcile(self._synced, self._observer.local, self._replica.view, None if full else scope)
             self._first_scan_done = True
             if await self._settle_and_publish(plan):
@@ -275,6 +284,11 @@ class FolderLoop:
             self._blocked.pop(node, None)
         staged = [node for node, action in wanted.items() if self._pool.want(action)]
         self._groups = kept + group_actions(plan.apply, staged)
+
+    def _with_unfinished(self, scope: Scope) -> Scope:
+        """Add the nodes whose planned actions the scope touches: they are planned again with it."""
+        nodes = {a.node for group in self._groups if self._touches(group, scope, set()) for a in group.actions}
+        return Scope(scope.paths, scope.nodes | nodes)
 
     def _touches(self, group: Group, scope: Scope, planned: set[NodeId]) -> bool:
         for action in group.actions:

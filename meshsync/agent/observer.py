@@ -18,11 +18,12 @@ from meshsync.content.seal import BlobKind
 from meshsync.crypto.folder_keys import FolderKeys
 from meshsync.folder.detect import must_read
 from meshsync.folder.ignore import IGNORE_NAME, IgnoreRules
-from meshsync.folder.reader import Buffer, Read, read_file
+from meshsync.folder.reader import Buffer, Read, read_file, read_start
 from meshsync.folder.root import Root
 from meshsync.folder.scan import Batch, scan, scan_paths
 from meshsync.folder.types import Blocked, Observed, Problem, RelativePath, RootMissing
 from meshsync.ids import ChunkId
+from meshsync.limits import IGNORE_BYTES_MAX
 from meshsync.sync.disk_rows import LocalRow, Path, Stat
 from meshsync.sync.local_tree import LocalTree
 
@@ -44,13 +45,6 @@ class Observation:
     again: set[Path] = field(default_factory=set)
     problems: dict[Path, Problem] = field(default_factory=dict)
     missing: RootMissing | None = None
-
-
-class _Whole:
-    """A cutter that cuts nothing."""
-
-    def feed(self, window: bytes, last: bool, /) -> list[bytes]:
-        return [window]
 
 
 class Observer:
@@ -100,10 +94,8 @@ class Observer:
 
     def _rules(self) -> IgnoreRules:
         """Read the folder's ignore patterns; a file that cannot be read says nothing."""
-        parts: list[bytes] = []
-        take = parts.append
-        result = read_file(self.root, (IGNORE_NAME,), _Whole(), lambda part: take(bytes(part)), self._wall_time_ns)
-        return IgnoreRules(b"".join(parts) if isinstance(result, Read) else b"")
+        data = read_start(self.root, (IGNORE_NAME,), IGNORE_BYTES_MAX + 1)
+        return IgnoreRules(data if isinstance(data, bytes) else b"")
 
     def _forget(self, wanted: set[Path] | None, found: list[Observed], absent: list[Path], seen: Observation) -> None:
         """Remove rows of what is gone; what lies at or below a problem is not observed and stays."""

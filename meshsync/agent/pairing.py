@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import Protocol
 
 from meshsync.agent.conversation import Conversation
+from meshsync.agent.key_ring import keys_from_boxes, seal_name
 from meshsync.content.ticket import Ticket
 from meshsync.crypto.identity import DeviceKeys
 from meshsync.crypto.signing import verify
@@ -76,10 +77,10 @@ async def serve_pairing(
     await conversation.send(PairAccepted(folder.membership_count()))
 
 
-async def pair_over_link(link: Link, ticket: Ticket, keys: DeviceKeys, device_name: bytes, now_s: int) -> list[bytes]:
+async def pair_over_link(link: Link, ticket: Ticket, keys: DeviceKeys, device_name: str, now_s: int) -> list[bytes]:
     """Become a member through the device at the other end; return the whole membership chain, own admission last.
 
-    `device_name` is sealed. Raises TicketInvalid if the device refuses, PeerError, LinkClosed.
+    Raises TicketInvalid if the device refuses, PeerError, LinkClosed.
     """
     refused = ""
     for _ in range(PAIR_TRIES_MAX):
@@ -102,11 +103,15 @@ async def pair_over_link(link: Link, ticket: Ticket, keys: DeviceKeys, device_na
     raise TicketInvalid(f"the inviting device refused: {refused}", next_step="Ask for a new ticket: meshsync share")
 
 
-def make_admission(entries: list[bytes], ticket: Ticket, keys: DeviceKeys, device_name: bytes, now_s: int) -> bytes:
+def make_admission(entries: list[bytes], ticket: Ticket, keys: DeviceKeys, device_name: str, now_s: int) -> bytes:
     """Return the entry by which this device admits itself on top of `entries`. Raises TicketInvalid and the like."""
     membership = replay(map(open_membership, entries), ticket.folder)
     invite = membership.open_invite(ticket.keys.device, now_s)
-    change = Admit(ticket.keys.device, invite.role, keys.box_public, device_name)
+    sealed_name = b""
+    if invite.role.may_read:
+        held = keys_from_boxes(membership, ticket.keys.device, ticket.keys.box_secret)
+        sealed_name = seal_name(held.secret, device_name)
+    change = Admit(ticket.keys.device, invite.role, keys.box_public, sealed_name)
     entry = sign_change(keys, ticket.folder, membership.head, membership.seq + 1, change, ticket=ticket.keys)
     membership.apply(open_membership(entry.data))
     return entry.data

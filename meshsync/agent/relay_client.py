@@ -172,8 +172,11 @@ class RelayClient:
                 await self._ensure_created(link, folder)
                 folder.relay_problem(link.peer, "")
                 await folder.fetcher.add_source(source)
+                appended = Changes()
                 await self._together(
-                    folder.reader(link.peer).run(link), self._append(link, folder), self._upload(link, folder)
+                    folder.reader(link.peer).run(link),
+                    self._append(link, folder, appended),
+                    self._upload(link, folder, appended),
                 )
             except MeshsyncError as error:
                 log.info("relay %s, folder %s: %s", self.address.host, short(folder.replica.folder), error)
@@ -218,7 +221,7 @@ class RelayClient:
 
     # --- records ------------------------------------------------------------------------------------------
 
-    async def _append(self, link: Link, folder: RelayedFolder) -> None:
+    async def _append(self, link: Link, folder: RelayedFolder, appended: Changes) -> None:
         conversation = RelayConversation(await link.open_stream(Priority.INTERACTIVE))
         try:
             await conversation.send(Attach(folder.replica.folder))
@@ -228,6 +231,7 @@ class RelayClient:
                 await self._send(conversation, folder, self._membership_records(link.peer, folder))
                 while records := await self._runtime.in_thread(self._entry_records, link.peer, folder):
                     await self._send(conversation, folder, records)
+                appended.note()
                 await folder.replica.changes.after(count)
         finally:
             conversation.reset()
@@ -278,15 +282,21 @@ class RelayClient:
 
     # --- content ------------------------------------------------------------------------------------------
 
-    async def _upload(self, link: Link, folder: RelayedFolder) -> None:
+    async def _upload(self, link: Link, folder: RelayedFolder, appended: Changes) -> None:
+        """Upload content whose entries the relay has: a stored record names their operations."""
+        count = 0
         while True:
-            count = folder.replica.changes.count
+            count = await appended.after(count)
+            await self._upload_all(link, folder)
+
+    async def _upload_all(self, link: Link, folder: RelayedFolder) -> None:
+        while not folder.relay_rows.unseen_entries(link.peer, 1):
             versions = await self._runtime.in_thread(folder.to_upload, UPLOAD_RECORD_VERSIONS_MAX)
-            done = 0
-            if versions:
-                try:
-                    done = await folder.uploader(link.peer).upload(link, versions)
-                except AccessError as error:
-                    folder.relay_problem(link.peer, error.what)
-            if not done:
-                await folder.replica.changes.after(count)
+            if not versions:
+                return
+            try:
+                if not await folder.uploader(link.peer).upload(link, versions):
+                    return
+            except AccessError as error:
+                folder.relay_problem(link.peer, error.what)
+                return

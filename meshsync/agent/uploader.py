@@ -104,9 +104,10 @@ class Uploader:
             dots = [dot for dot, pieces in wanted.items() if _complete(pieces, items)]
             gone = [dot for dot, pieces in wanted.items() if not _complete(pieces, items) and self._is_own(dot)]
             needed = {piece.chunk for dot in dots for piece in wanted[dot] or ()}
-            if dots or gone:
-                await self._store(conversation, dots, gone, {chunk: items[chunk] for chunk in needed})
-            return len(dots) + len(gone)
+            if not dots and not gone:
+                return 0
+            stored = await self._store(conversation, dots, gone, {chunk: items[chunk] for chunk in needed})
+            return len(dots) + len(gone) if stored else 0
         finally:
             conversation.reset()
 
@@ -191,21 +192,25 @@ class Uploader:
 
     async def _store(
         self, conversation: RelayConversation, dots: list[Dot], gone: list[Dot], items: dict[ChunkId, StoredItem]
-    ) -> None:
+    ) -> bool:
+        """Append the stored record; return False if the relay asks for more first."""
         record = await self._runtime.in_thread(self._make_record, dots, gone, items)
         await conversation.send(Append((LogRecord(int(RecordKind.STORED), record),)))
         outcome = (await conversation.expect(AppendResult)).outcomes[0]
         if isinstance(outcome, Appended | AlreadyThere):
             await self._runtime.in_thread(self._replica.log_rows.put_stored, stored_id(record), record)
             if outcome.receipt:
-                self._on_receipt(outcome.receipt)
-        elif isinstance(outcome, MissingBlobs):
+                await self._runtime.in_thread(self._on_receipt, outcome.receipt)
+            return True
+        if isinstance(outcome, MissingBlobs):
             # The relay collected or lost blobs that a record named: seal and offer them again.
             missing = {BlobId(blob) for blob in outcome.ids}
             chunks = [item.chunk for item in items.values() if item.blob in missing]
             await self._runtime.in_thread(self._chunks.forget_blobs, chunks)
-        elif isinstance(outcome, RecordRefused):
+            return bool(chunks)
+        if isinstance(outcome, RecordRefused):
             raise refusal_error(outcome)
+        return False
 
     def _make_record(self, dots: list[Dot], gone: list[Dot], items: dict[ChunkId, StoredItem]) -> bytes:
         blobs = tuple(sorted({item.blob for item in items.values()}))

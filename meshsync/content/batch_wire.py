@@ -16,6 +16,7 @@ from meshsync.limits import (
     COUNTER_MAX,
     DROP_ITEMS_MAX,
     ENTRY_OPS_MAX,
+    OP_CARRIES_MAX,
     OP_KEEPS_MAX,
     OP_VERSIONS_MAX,
     PATH_DEPTH_MAX,
@@ -28,6 +29,7 @@ NodeRef: TypeAlias = DotRef | bytes
 """A dot, or 32 bytes of a derived node, or 0 bytes for the root."""
 
 DotRefs: TypeAlias = Annotated[tuple[DotRef, ...], Meta(max_length=OP_VERSIONS_MAX)]
+CarriedRefs: TypeAlias = Annotated[tuple[DotRef, ...], Meta(max_length=OP_CARRIES_MAX)]
 Path: TypeAlias = Annotated[tuple[bytes, ...], Meta(max_length=PATH_DEPTH_MAX)]
 
 
@@ -66,7 +68,7 @@ class WirePlace(Record, frozen=True, tag=2):
     node: NodeRef
     parent: NodeRef
     name: bytes
-    carries: DotRefs
+    carries: CarriedRefs
     path: Path
     keeps: Keeps
 

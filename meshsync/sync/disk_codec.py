@@ -24,7 +24,7 @@ class _Row(Record, frozen=True):
     content: tuple[Kind, int, bytes, int, bytes]
     executable: bool
     mtime_ns: int
-    stat: tuple[int, int, int, int, int] | None
+    stat: Stat | None
 
 
 class _Intent(Record, frozen=True):
@@ -68,7 +68,7 @@ def _to(row: SyncedRow) -> _Row:
         (content.kind, content.size, content.root, content.depth, content.target),
         row.executable,
         row.mtime_ns,
-        None if row.stat is None else tuple(row.stat),
+        row.stat,
     )
 
 
@@ -86,5 +86,5 @@ def _from(row: _Row) -> SyncedRow:
         Content(kind, size, ChunkId(root), depth, target),
         row.executable,
         row.mtime_ns,
-        None if row.stat is None else Stat(*row.stat),
+        row.stat,
     )

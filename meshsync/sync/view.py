@@ -162,6 +162,7 @@ class View:
             replaced = self.versions.get(name)
             if replaced is not None:
                 replaced.replaced = True
+                self._dirty.add(replaced.node)
                 self._update_live(replaced)
                 self._own(replaced, node.id)
 
@@ -192,6 +193,7 @@ class View:
                 version = self.versions.get(name)
                 if version is not None:
                     version.claims += (claims[-1],)
+                    self._dirty.add(version.node)
                     self._update_live(version)
                     self._own(version, item.node)
 
@@ -217,8 +219,8 @@ class View:
 
     def _update_live(self, version: Version) -> None:
         live = not version.replaced and all(self._carried(version, claim) for claim in version.claims)
-        self._dirty.add(version.node)
         if live != version.live:
+            self._dirty.add(version.node)
             owner = self._node(version.owner)
             owner.live = (*owner.live, version) if live else tuple(v for v in owner.live if v is not version)
             version.live = live

@@ -159,7 +159,7 @@ class MissingPast(Record, frozen=True, tag=4):
 
 
 class MissingBlobs(Record, frozen=True, tag=5):
-    """Blobs that the record lists are not durable here (the first HAVE_ITEMS_MAX of them): upload them, append again."""
+    """Blobs that the record lists are not durable here (the first HAVE_ITEMS_MAX): upload them, append again."""
 
     ids: SomeIds
 

@@ -1,0 +1,96 @@
+"""The agent's process: `python -m meshsync.agent`. Prints a line of JSON when ready, ends on SIGTERM or `stop`."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import json
+import logging
+import os
+import platform
+import signal
+import sys
+
+import click
+
+from meshsync.agent.daemon import Agent, Options
+from meshsync.agent.events import EventRing
+from meshsync.agent.home import find_home
+from meshsync.agent.local_api import LocalApi
+from meshsync.agent.service import Service
+from meshsync.discovery.base import Discovery
+from meshsync.discovery.mdns import MdnsDiscovery
+from meshsync.errors import MeshsyncError
+from meshsync.runtime import SystemRuntime, tune_allocator
+
+
+@click.command()
+@click.option("--home", default="", help="State directory.")
+@click.option("--name", default="", help="What other devices call this one.")
+@click.option("--listen", default="", help="HOST:PORT to listen on.")
+@click.option("--relay", "relays", multiple=True, help="Relay address, quic://HOST:PORT#TOKEN.")
+@click.option("--no-discovery", is_flag=True, help="Do not look for devices on the local network.")
+@click.option("--engine", default="", help="QUIC engine: qh3 or aioquic.")
+def main(home: str, name: str, listen: str, relays: tuple[str, ...], no_discovery: bool, engine: str) -> None:
+    """Run the agent until it is told to stop."""
+    logging.basicConfig(
+        level=os.environ.get("MESHSYNC_LOG", "WARNING"), format="%(asctime)s %(levelname)s %(name)s: %(message)s"
+    )
+    tune_allocator()
+    options = Options(
+        name=name or platform.node() or "device",
+        listen=listen,
+        relays=relays,
+        engine=engine,
+        fault=os.environ.get("MESHSYNC_FAULT", ""),
+    )
+    try:
+        asyncio.run(_run(home, options, discover=not no_discovery))
+    except MeshsyncError as error:
+        click.echo(f"meshsync: {error}", err=True)
+        sys.exit(error.exit_code)
+
+
+async def _run(home: str, options: Options, discover: bool) -> None:
+    runtime = SystemRuntime()
+    where = find_home(home)
+    where.create()
+    discoveries: list[Discovery] = [MdnsDiscovery(runtime)] if discover else []
+    agent = Agent(runtime, where, options, discoveries)
+    events = EventRing()
+    api = LocalApi(Service(agent), events, runtime)
+    for name in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(name, agent.stopping.set)
+    await agent.start()
+    try:
+        await api.start(where.socket)
+        gc.collect()
+        gc.freeze()
+        telling = runtime.spawn(_tell(agent, events), "tell changes")
+        ready = {
+            "schema": 1,
+            "ready": True,
+            "device": {"id": agent.keys.device.hex(), "name": options.name},
+            "socket": str(where.socket),
+            "port": agent.endpoint.port,
+        }
+        print(json.dumps(ready), flush=True)
+        await agent.stopping.wait()
+        telling.cancel()
+        await api.stop()
+    finally:
+        await agent.stop()
+        runtime.close()
+
+
+async def _tell(agent: Agent, events: EventRing) -> None:
+    """Publish a hint to listeners whenever something a user could see has changed."""
+    count = 0
+    while True:
+        count = await agent.changes.after(count)
+        events.publish("status", {"change": count})
+        await agent.runtime.sleep(0.25)
+
+
+if __name__ == "__main__":
+    main()

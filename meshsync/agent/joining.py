@@ -1,0 +1,188 @@
+"""Joining a folder with a ticket: through the inviter if it can be reached, else through a relay that stores it.
+
+Invariant: this device is a member on the inviter's or the relay's chain before anything is written here; a try that
+fails leaves nothing.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+
+from meshsync.agent.conversation import RelayConversation
+from meshsync.agent.daemon import Agent
+from meshsync.agent.folder import JOINING_KEY, Folder
+from meshsync.agent.founding import check_root, enter_folder
+from meshsync.agent.key_ring import keys_from_boxes, open_name
+from meshsync.agent.link_table import route
+from meshsync.agent.pairing import make_admission, pair_over_link
+from meshsync.content.ticket import Ticket
+from meshsync.errors import ConfigError, MeshsyncError, SourceUnavailable, TicketInvalid, TransientError
+from meshsync.index.database import Database
+from meshsync.index.meta import Meta
+from meshsync.limits import DIAL_TIMEOUT_S, JOIN_LAN_S, JOIN_TIMEOUT_S, PAIR_TRIES_MAX
+from meshsync.metalog.membership import replay
+from meshsync.metalog.membership_entry import open_membership
+from meshsync.metalog.record_log import LogRecord, RecordKind
+from meshsync.transport.base import Link, Priority
+from meshsync.wire.relay_address import parse_relay_address
+from meshsync.wire.relay_messages import (
+    TICKET_PROOF_KIND,
+    AlreadyThere,
+    Append,
+    Appended,
+    AppendResult,
+    Attach,
+    Attached,
+    MembershipPage,
+    ReadMembership,
+    RecordRefused,
+    refusal_error,
+    ticket_statement,
+)
+
+ADDRESSES_KEY = "addresses"
+
+
+async def join_folder(agent: Agent, ticket: Ticket, path: str) -> tuple[Folder, str]:
+    """Become a member and begin to sync; return the folder and the route: "lan", "direct" or "relay".
+
+    Raises TicketInvalid, ConfigError (unusable path), SourceUnavailable (nobody who has the folder is reachable).
+    """
+    if ticket.folder in agent.folders:
+        raise ConfigError("this device has the folder already", path=str(agent.folders[ticket.folder].root_path))
+    if ticket.expires_s < agent.runtime.wall_time_ns() // 10**9:
+        raise TicketInvalid("the ticket has expired", next_step="Ask for a new ticket: meshsync share")
+    root = await _prepare_root(agent, path) if path else None
+    chain, via = await _become_member(agent, ticket)
+    opened = [open_membership(data) for data in chain]
+    membership = replay(opened, ticket.folder)
+    keys = keys_from_boxes(membership, ticket.keys.device, ticket.keys.box_secret)
+    name = (open_name(keys.secret, membership.genesis.folder_name) or "folder").replace("/", "_").strip(".") or "folder"
+    if root is None:
+        root = await _prepare_root(agent, str(Path.home() / name))
+    else:
+        name = name or root.name
+    home = await agent.runtime.in_thread(enter_folder, agent.home.path, keys, opened, root, name)
+    await agent.runtime.in_thread(_mark, home.index, ticket)
+    folder = await agent.open_folder(home)
+    folder.replica.ticket_keys = ticket.keys
+    agent.dialer.add(ticket.addresses, keys.discovery_key(keys.current))
+    return folder, via
+
+
+def _mark(index: Path, ticket: Ticket) -> None:
+    database = Database(index)
+    with database.transaction():
+        meta = Meta(database)
+        meta.set(JOINING_KEY, b"1")
+        meta.set(ADDRESSES_KEY, "\n".join(ticket.addresses).encode())
+    database.close()
+
+
+async def _prepare_root(agent: Agent, path: str) -> Path:
+    target = Path(path)
+    roots = [folder.root_path for folder in agent.folders.values()]
+
+    def prepare() -> Path:
+        target.mkdir(parents=True, exist_ok=True)
+        return check_root(target, roots)
+
+    try:
+        return await agent.runtime.in_thread(prepare)
+    except OSError as error:
+        raise ConfigError(f"the directory cannot be made: {error.strerror}", path=path) from error
+
+
+async def _become_member(agent: Agent, ticket: Ticket) -> tuple[list[bytes], str]:
+    """Return the membership chain with this device's admission, and the route."""
+    refused: MeshsyncError | None = None
+    wait_s = JOIN_LAN_S if ticket.relays else JOIN_TIMEOUT_S
+    try:
+        link = await _reach_inviter(agent, ticket, wait_s)
+        now_s = agent.runtime.wall_time_ns() // 10**9
+        chain = await pair_over_link(link, ticket, agent.keys, agent.options.name, now_s)
+        return chain, route(link.address)
+    except TicketInvalid as error:
+        refused = error
+    except TransientError:
+        pass
+    for text in ticket.relays:
+        try:
+            return await _join_at_relay(agent, ticket, text), "relay"
+        except TicketInvalid as error:
+            refused = error
+        except (TransientError, ConfigError):
+            continue
+    if refused is not None:
+        raise refused
+    raise SourceUnavailable(
+        "nobody who has the folder could be reached",
+        next_step="Start the inviting device, or check that both are on one network.",
+    )
+
+
+async def _reach_inviter(agent: Agent, ticket: Ticket, wait_s: float) -> Link:
+    live = agent.links.get(ticket.inviter)
+    if live is not None:
+        return live
+    key = ticket.discovery_key
+    waiter: asyncio.Future[Link] = asyncio.get_running_loop().create_future()
+    agent.joining[key] = waiter
+    agent.dialer.add(ticket.addresses, key)
+    agent.dialer.refresh()
+    try:
+        async with asyncio.timeout(wait_s):
+            return await waiter
+    except TimeoutError:
+        raise SourceUnavailable("the inviting device does not answer") from None
+    finally:
+        del agent.joining[key]
+        agent.dialer.remove(ticket.addresses)
+
+
+async def _join_at_relay(agent: Agent, ticket: Ticket, text: str) -> list[bytes]:
+    address = parse_relay_address(text)
+    client = agent.relays.get(address.device) if address.device is not None else None
+    link = client.link if client is not None else None
+    own_link = link is None
+    if link is None:
+        link = await agent.endpoint.dial(
+            address.address, expect=address.device, discovery_key=None, timeout_s=DIAL_TIMEOUT_S
+        )
+    try:
+        refused: MeshsyncError | None = None
+        for _ in range(PAIR_TRIES_MAX):
+            conversation = RelayConversation(await link.open_stream(Priority.INTERACTIVE))
+            try:
+                statement = ticket_statement(ticket.folder, link.peer, agent.keys.device)
+                signature = ticket.keys.sign(TICKET_PROOF_KIND, statement)
+                await conversation.send(Attach(ticket.folder, b"", ticket.keys.device, signature))
+                await conversation.expect(Attached)
+                chain = await _read_membership(conversation)
+                now_s = agent.runtime.wall_time_ns() // 10**9
+                admission = make_admission(chain, ticket, agent.keys, agent.options.name, now_s)
+                await conversation.send(Append((LogRecord(int(RecordKind.MEMBERSHIP), admission),)))
+                outcome = (await conversation.expect(AppendResult)).outcomes[0]
+                if isinstance(outcome, Appended | AlreadyThere):
+                    return [*chain, admission]
+                if isinstance(outcome, RecordRefused):
+                    refused = refusal_error(outcome)
+            finally:
+                conversation.reset()
+        raise refused or SourceUnavailable("the relay did not take the admission")
+    finally:
+        if own_link:
+            link.close("done")
+
+
+async def _read_membership(conversation: RelayConversation) -> list[bytes]:
+    chain: list[bytes] = []
+    start, more = 1, True
+    while more:
+        await conversation.send(ReadMembership(start))
+        page = await conversation.expect(MembershipPage)
+        chain += [record.data for record in page.records]
+        more = page.more and bool(page.records)
+        start = page.records[-1].index + 1 if page.records else start
+    return chain

@@ -1,0 +1,231 @@
+"""The daemon as its user sees it: `Operations` over a running `Agent`."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+from meshsync.agent import api_schema as api
+from meshsync.agent import status_report, versions_report
+from meshsync.agent.daemon import Agent
+from meshsync.agent.doctor import examine
+from meshsync.agent.folder import Folder
+from meshsync.agent.founding import check_root, found_folder
+from meshsync.agent.history import unpack_content
+from meshsync.agent.inviting import make_invitation
+from meshsync.agent.joining import join_folder
+from meshsync.agent.observer import display
+from meshsync.agent.operations import Progress
+from meshsync.agent.restoring import restore_version, version_pieces
+from meshsync.content.record import Kind
+from meshsync.content.ticket import parse_ticket
+from meshsync.errors import ConfigError, NotFound, PeerTimeout
+from meshsync.ids import short
+from meshsync.roles import Role
+
+_ROLES = {"owner": Role.OWNER, "writer": Role.WRITER, "reader": Role.READER, "backup": Role.BACKUP}
+
+
+class Service:
+    """Implements `Operations`."""
+
+    def __init__(self, agent: Agent) -> None:
+        self._agent = agent
+        self._setting_up = asyncio.Lock()
+
+    async def status(self) -> api.Status:
+        return status_report.status(self._agent)
+
+    async def folders(self) -> api.FolderList:
+        return api.FolderList(folders=status_report.status(self._agent).folders)
+
+    async def devices(self) -> api.DeviceList:
+        return api.DeviceList(devices=status_report.device_states(self._agent))
+
+    async def stats(self) -> api.Stats:
+        return status_report.stats(self._agent)
+
+    async def share(self, request: api.ShareRequest, progress: Progress) -> api.ShareResult:
+        async with self._setting_up:
+            folder = await self._shared_folder(Path(request.path))
+        while folder.loop is None or not folder.loop.scanned or folder.loop.counts()[0]:
+            await self._agent.changes.after(self._agent.changes.count)
+        ticket = await make_invitation(self._agent, folder, _ROLES[request.role], request.expires_s)
+        return api.ShareResult(
+            folder=folder.id.hex(),
+            code="",
+            ticket=ticket.text,
+            expires=status_report.time_text(ticket.expires_s * 10**9),
+        )
+
+    async def _shared_folder(self, path: Path) -> Folder:
+        agent = self._agent
+        path, is_file = await agent.runtime.in_thread(lambda: (path.resolve(), path.is_file()))
+        if is_file:
+            raise ConfigError(
+                "single files cannot be shared yet", path=str(path), next_step=f"meshsync share {path.parent}"
+            )
+        for folder in agent.folders.values():
+            if folder.root_path == path:
+                return folder
+        roots = [folder.root_path for folder in agent.folders.values()]
+        root = await agent.runtime.in_thread(check_root, path, roots)
+        home = await agent.runtime.in_thread(
+            found_folder, agent.runtime, agent.home.path, agent.keys, root, root.name, agent.options.name
+        )
+        return await agent.open_folder(home)
+
+    async def join(self, request: api.JoinRequest, progress: Progress) -> api.JoinResult:
+        agent = self._agent
+        async with self._setting_up:
+            folder, via = await join_folder(agent, parse_ticket(request.ticket), request.path)
+        while True:
+            count = agent.changes.count
+            state = status_report.folder_state(agent, folder)
+            progress(state.done_bytes, state.total_bytes)
+            if folder.loop is not None and folder.loop.idle and not folder.joining and not folder.fetcher.pending:
+                break
+            await agent.changes.after(count)
+        names = agent.names()
+        inviter = parse_ticket(request.ticket).inviter
+        route: api.LinkPath = "relay" if via == "relay" else ("lan" if via == "lan" else "direct")
+        return api.JoinResult(
+            folder=folder.id.hex(),
+            name=folder.name,
+            path=str(folder.root_path),
+            device=names.get(inviter, short(inviter)),
+            route=route,
+            files=state.files,
+            bytes=state.bytes,
+        )
+
+    async def members(self, folder: str) -> api.MemberList:
+        return status_report.member_list(self._agent, versions_report.find_folder(self._agent, folder))
+
+    async def leave(self, folder: str) -> None:
+        found = versions_report.find_folder(self._agent, folder)
+        await self._agent.close_folder(found)
+        await self._agent.runtime.in_thread(found.home.remove)
+
+    async def log(self, folder: str, path: str) -> api.VersionList:
+        agent = self._agent
+        if not path:
+            return await self.versions(folder, False)
+        found, inside = (
+            versions_report.locate(agent, path)
+            if not folder
+            else (versions_report.find_folder(agent, folder), tuple(part.encode() for part in Path(path).parts))
+        )
+        rows = await agent.runtime.in_thread(versions_report.rows_of, found, inside)
+        return api.VersionList(versions=versions_report.listed(agent, found, rows))
+
+    async def versions(self, folder: str, deleted: bool) -> api.VersionList:
+        agent = self._agent
+        found: list[api.Version] = []
+        for each in versions_report.folders_of(agent, folder):
+            found.extend(versions_report.all_versions(agent, each, deleted))
+        return api.VersionList(versions=found)
+
+    async def cat(self, path: str, version: str) -> AsyncIterator[bytes]:
+        agent = self._agent
+        folder, inside = versions_report.locate(agent, path)
+        rows = await agent.runtime.in_thread(versions_report.rows_of, folder, inside)
+        row = versions_report.pick(rows, version, inside)
+        if unpack_content(row.content).kind is not Kind.FILE:
+            raise NotFound("this version is not a file", path=path)
+        async for piece in version_pieces(agent, folder, row):
+            yield piece
+
+    async def restore(self, request: api.RestoreRequest, progress: Progress) -> api.RestoreResult:
+        agent = self._agent
+        folder, inside = versions_report.locate(agent, request.path)
+        rows = await agent.runtime.in_thread(versions_report.rows_of, folder, inside)
+        if request.version:
+            row = versions_report.pick(rows, request.version, inside)
+        else:
+            present = folder.synced.at(inside)
+            older = [r for r in rows if not present or unpack_content(r.content) != present[0].content]
+            if not older:
+                raise NotFound("there is no earlier version", path=request.path)
+            row = older[-1]
+        target = await restore_version(agent, folder, inside, row, request.to, progress)
+        return api.RestoreResult(
+            path=request.path,
+            version=row.dot.hex(),
+            restored_to=str(target),
+            size=unpack_content(row.content).size,
+        )
+
+    async def conflicts(self, folder: str) -> api.ConflictList:
+        found: list[api.Conflict] = []
+        for each in versions_report.folders_of(self._agent, folder):
+            found.extend(versions_report.conflicts(self._agent, each))
+        return api.ConflictList(conflicts=found)
+
+    async def why(self, path: str) -> api.Why:
+        folder, inside = versions_report.locate(self._agent, path)
+        shown = folder.replica.view.resolve(inside) if inside else None
+        waits = folder.loop.blocked().get(inside) if folder.loop is not None else None
+        problem = folder.loop.problem_at(inside) if folder.loop is not None else None
+        if shown is None or shown.face.version is None:
+            state = "not synced" if problem else "unknown"
+            return api.Why(path=path, state=state, waits_for=problem or waits)
+        rows = folder.replica.versions.by_node(shown.face.node)
+        answers = versions_report.listed(self._agent, folder, rows)
+        version = folder.replica.view.version(shown.face.version)
+        return api.Why(
+            path=path,
+            state="in sync" if folder.synced.at(inside) else "waiting",
+            version=shown.face.version.hex(),
+            device=answers[0].device if answers else None,
+            based_on=[name.hex() for name in (version.replaces if version is not None else ())],
+            waits_for=waits or problem,
+        )
+
+    async def pause(self, folder: str) -> None:
+        for each in versions_report.folders_of(self._agent, folder):
+            each.paused = True
+        self._agent.refresh()
+
+    async def resume(self, folder: str) -> None:
+        for each in versions_report.folders_of(self._agent, folder):
+            each.paused = False
+        self._agent.refresh()
+
+    async def rescan(self, folder: str) -> None:
+        for each in versions_report.folders_of(self._agent, folder):
+            if each.loop is not None:
+                each.loop.look_at(None)
+                while each.loop.counts()[0]:
+                    await self._agent.changes.after(self._agent.changes.count)
+
+    async def wait(self, request: api.WaitRequest) -> api.WaitResult:
+        agent = self._agent
+        started = agent.runtime.monotonic()
+        folders = versions_report.folders_of(agent, request.folder)
+        try:
+            async with asyncio.timeout(request.timeout_s):
+                while True:
+                    count = agent.changes.count
+                    if all(self._waited_for(folder, request.durable) for folder in folders):
+                        return api.WaitResult(idle=True, waited_s=agent.runtime.monotonic() - started)
+                    await agent.changes.after(count)
+        except TimeoutError:
+            waiting = [folder.name for folder in folders if not self._waited_for(folder, request.durable)]
+            raise PeerTimeout(
+                f"not in sync after {request.timeout_s:g} s",
+                folder=display(tuple(name.encode() for name in waiting)),
+                next_step="meshsync status",
+            ) from None
+
+    def _waited_for(self, folder: Folder, durable: bool) -> bool:
+        if not status_report.in_sync(self._agent, folder):
+            return False
+        return not durable or (status_report.is_relayed(folder) and not status_report.not_durable(folder))
+
+    async def doctor(self) -> api.DoctorReport:
+        return await examine(self._agent)
+
+    async def stop(self) -> None:
+        self._agent.stopping.set()

@@ -1,0 +1,238 @@
+"""What the daemon says of itself. Invariant: `in sync` and `idle` are never said while work is known to remain."""
+
+from __future__ import annotations
+
+import datetime
+from importlib.metadata import version
+
+from meshsync.agent import api_schema as api
+from meshsync.agent.daemon import Agent
+from meshsync.agent.folder import Folder
+from meshsync.agent.link_table import route
+from meshsync.agent.observer import display
+from meshsync.content.record import Kind
+from meshsync.ids import DeviceId, RecordId, short
+from meshsync.transport.base import Link
+
+
+def time_text(time_ns: int) -> str:
+    """Return a time in nanoseconds since 1970 as RFC 3339 in UTC."""
+    moment = datetime.datetime.fromtimestamp(time_ns / 1e9, datetime.UTC)
+    return moment.strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+
+
+def is_relayed(folder: Folder) -> bool:
+    """Whether a relay stores the folder."""
+    return bool(folder.replica.membership.relays)
+
+
+def not_durable(folder: Folder) -> int:
+    """Return how many versions have no receipt; 0 where no relay stores the folder."""
+    return folder.replica.versions.count()[1] if is_relayed(folder) else 0
+
+
+def exchanging(agent: Agent, folder: Folder) -> bool:
+    """Whether something is known to remain between this device and a linked member or relay."""
+    replica = folder.replica
+    heads = set(replica.chains.heads())
+    for peer in folder.peers.values():
+        if replica.lacks(peer.chains) or not replica.has_membership(RecordId(peer.membership_head)):
+            return True
+        if not heads <= set(peer.applied):
+            return True
+    for relay in replica.membership.relays:
+        client = agent.relays.get(relay)
+        if client is None or client.link is None or relay in folder.problems:
+            continue
+        if not folder.reader(relay).caught_up or folder.relay_rows.unseen_entries(relay, 1):
+            return True
+    return False
+
+
+def in_sync(agent: Agent, folder: Folder) -> bool:
+    """Whether nothing is left to scan, publish, fetch, apply or tell, as far as this device knows."""
+    return (
+        folder.loop is not None
+        and folder.loop.idle
+        and not folder.joining
+        and not folder.fetcher.pending
+        and not exchanging(agent, folder)
+    )
+
+
+def folder_state(agent: Agent, folder: Folder) -> api.FolderState:
+    """Return the state of one folder."""
+    files = total = 0
+    conflicts = 0
+    for row in folder.rows():
+        if row.copy_of is not None or row.name != row.natural:
+            conflicts += 1
+        if row.kind is not Kind.DIRECTORY and row.order == 0:
+            files += 1
+            total += row.content.size
+    loop, pool = folder.loop, folder.pool
+    scan, fetch, apply = loop.counts() if loop is not None else (1, 0, 0)
+    phase: api.FolderPhase = "syncing"
+    if folder.paused:
+        phase = "paused"
+    elif loop is None or loop.root_missing is not None or loop.problem:
+        phase = "error"
+    elif loop.phase == "scanning":
+        phase = "scanning"
+    elif in_sync(agent, folder):
+        phase = "in sync"
+    role = folder.replica.membership.role(agent.keys.device)
+    remaining = pool.total_bytes if pool is not None else 0
+    names: dict[int, api.Role] = {1: "owner", 2: "writer", 3: "reader", 4: "backup"}
+    return api.FolderState(
+        id=folder.id.hex(),
+        name=folder.name,
+        path=str(folder.root_path),
+        state=phase,
+        files=files,
+        bytes=total,
+        pending=api.Pending(scan=scan, publish=0, fetch=fetch, apply=apply),
+        not_durable=not_durable(folder),
+        conflicts=conflicts,
+        versions=folder.replica.versions.count()[0],
+        role=names[int(role)] if role is not None else "reader",
+        relayed=is_relayed(folder),
+        done_bytes=total,
+        total_bytes=total + remaining,
+    )
+
+
+def device_states(agent: Agent) -> list[api.DeviceState]:
+    """Return every other device that a folder is shared with."""
+    names = agent.names()
+    states = []
+    for device, name in sorted(names.items(), key=lambda item: item[1]):
+        if device == agent.keys.device:
+            continue
+        link = agent.links.get(device)
+        seen = agent.links.seen_ns.get(device)
+        path: api.LinkPath = "offline"
+        if link is not None:
+            path = "lan" if route(link.address) == "lan" else "direct"
+        states.append(
+            api.DeviceState(
+                id=device.hex(),
+                name=name,
+                path=path,
+                rtt_ms=_rtt_ms(link),
+                seen=time_text(agent.runtime.wall_time_ns()) if link else (time_text(seen) if seen else None),
+                address=link.address if link is not None else "",
+            )
+        )
+    return states
+
+
+def health(agent: Agent) -> list[api.HealthItem]:
+    """Return what the user should know."""
+    items = []
+    for folder in agent.folders.values():
+        loop = folder.loop
+        for device, what in folder.problems.items():
+            who = f"relay {short(device)}" if device else str(folder.root_path)
+            items.append(api.HealthItem(what=f"{folder.name}: {what}", why=who, next="meshsync doctor"))
+        if loop is not None and loop.problem:
+            items.append(api.HealthItem(what=f"{folder.name}: {loop.problem}", next="meshsync doctor"))
+        if loop is not None:
+            for path, why in sorted(loop.blocked().items())[:20]:
+                items.append(api.HealthItem(what=f"{folder.name}: {display(path)} waits", why=why))
+        for name, sources in sorted(folder.fetcher.waiting_for().items())[:20]:
+            if sources:
+                items.append(
+                    api.HealthItem(
+                        what=f"{folder.name}: {name} cannot be completed",
+                        why=f"its content is damaged at {', '.join(sources)}",
+                        next="Bring a device online that has the file.",
+                    )
+                )
+        if folder.evidence:
+            items.append(
+                api.HealthItem(
+                    what=f"{folder.name}: a relay contradicted its own signed log",
+                    why=f"evidence is kept in {folder.relay_evidence_path}",
+                    next="Do not trust this relay; sync between devices goes on.",
+                )
+            )
+    for client in agent.relays.values():
+        if client.problem:
+            items.append(api.HealthItem(what=f"the relay {client.address.host} cannot be reached", why=client.problem))
+    if agent.dialer.unavailable:
+        items.append(api.HealthItem(what="devices on this network cannot be found", why=agent.dialer.unavailable))
+    return items
+
+
+def relay_states(agent: Agent) -> list[api.RelayState]:
+    """Return every relay that this agent keeps a link to."""
+    return [
+        api.RelayState(address=client.address.address, connected=client.link is not None, rtt_ms=_rtt_ms(client.link))
+        for client in agent.relays.values()
+    ]
+
+
+def _rtt_ms(link: Link | None) -> float | None:
+    return None if link is None or link.rtt_s is None else round(link.rtt_s * 1000, 1)
+
+
+def status(agent: Agent) -> api.Status:
+    """Return everything at a glance."""
+    folders = [folder_state(agent, folder) for folder in sorted(agent.folders.values(), key=lambda f: f.name)]
+    idle = all(state.state in ("in sync", "paused") and not state.not_durable for state in folders)
+    return api.Status(
+        idle=idle,
+        device=api.DeviceName(id=agent.keys.device.hex(), name=agent.options.name),
+        version=version("meshsync"),
+        uptime_s=agent.runtime.monotonic() - agent.started_s,
+        health=health(agent),
+        relays=relay_states(agent),
+        devices=device_states(agent),
+        folders=folders,
+        saved=api.Saved(dedup_bytes=agent.counters.dedup_bytes, delta_bytes=agent.counters.delta_bytes),
+    )
+
+
+def stats(agent: Agent) -> api.Stats:
+    """Return the counters, live links included."""
+    links = dict(agent.counters.ended_links)
+
+    def add(path: str, received: int, sent: int) -> None:
+        before = links.get(path, (0, 0))
+        links[path] = (before[0] + received, before[1] + sent)
+
+    for member in agent.links.all():
+        add(route(member.link.address), member.link.bytes_received, member.link.bytes_sent)
+    for client in agent.relays.values():
+        if client.link is not None:
+            add("relay", client.link.bytes_received, client.link.bytes_sent)
+    counters = agent.counters
+    paths = {path: links.get(path, (0, 0)) for path in ("lan", "direct", "relay")}
+    return api.Stats(
+        links={path: api.LinkBytes(received=both[0], sent=both[1]) for path, both in paths.items()},
+        content_bytes_fetched=counters.content_bytes_fetched,
+        content_bytes_served=counters.content_bytes_served,
+        chunks_fetched=counters.chunks_fetched,
+        chunks_damaged=counters.chunks_damaged,
+        chunks_reused=counters.chunks_reused,
+        entries_published=counters.entries_published,
+        entries_received=counters.entries_received,
+        saved=api.Saved(dedup_bytes=counters.dedup_bytes, delta_bytes=counters.delta_bytes),
+    )
+
+
+def member_list(agent: Agent, folder: Folder) -> api.MemberList:
+    """Return the members of one folder."""
+    names = agent.names()
+    roles: dict[int, api.Role] = {1: "owner", 2: "writer", 3: "reader", 4: "backup"}
+    members = [
+        api.Member(
+            id=device.hex(),
+            name=names.get(DeviceId(device), short(device)),
+            role=roles[int(member.role)],
+            self=device == agent.keys.device,
+        )
+        for device, member in folder.replica.membership.members.items()
+    ]
+    return api.MemberList(folder=folder.id.hex(), members=members)

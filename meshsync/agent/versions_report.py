@@ -1,0 +1,135 @@
+"""History as users see it: versions of a path, of a folder, and conflicts."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable
+from pathlib import Path
+
+from meshsync.agent import api_schema as api
+from meshsync.agent.daemon import Agent
+from meshsync.agent.folder import Folder
+from meshsync.agent.history import unpack_content
+from meshsync.agent.observer import display
+from meshsync.agent.status_report import time_text
+from meshsync.errors import NotFound
+from meshsync.ids import DeviceId, NodeId, short
+from meshsync.index.version_rows import VersionRow
+from meshsync.limits import VERSIONS_LISTED_MAX
+from meshsync.sync.disk_rows import Path as TreePath
+
+
+def locate(agent: Agent, path: str) -> tuple[Folder, TreePath]:
+    """Return the folder that an absolute path lies in, and the path within it. Raises NotFound."""
+    given = Path(path)
+    for folder in agent.folders.values():
+        try:
+            inside = given.relative_to(folder.root_path)
+        except ValueError:
+            continue
+        return folder, tuple(os.fsencode(part) for part in inside.parts)
+    raise NotFound("the path lies in no synced folder", path=path, next_step="meshsync status")
+
+
+def find_folder(agent: Agent, name: str) -> Folder:
+    """Return the folder with this name, id (or its beginning) or path. Raises NotFound."""
+    for folder in agent.folders.values():
+        if name in (folder.name, str(folder.root_path)) or (len(name) >= 8 and folder.id.hex().startswith(name)):
+            return folder
+    raise NotFound("there is no such folder", folder=name, next_step="meshsync status")
+
+
+def folders_of(agent: Agent, name: str) -> list[Folder]:
+    """Return the named folder, or all if `name` is empty. Raises NotFound."""
+    return [find_folder(agent, name)] if name else list(agent.folders.values())
+
+
+def node_at(folder: Folder, path: TreePath) -> NodeId | None:
+    """Return the node that is or was last at `path`."""
+    shown = folder.replica.view.resolve(path) if path else None
+    if shown is not None:
+        return shown.face.node
+    rows = folder.replica.versions.by_path(b"/".join(path))
+    return rows[-1].node if rows else None
+
+
+def rows_of(folder: Folder, path: TreePath) -> list[VersionRow]:
+    """Return the versions of what is or was at `path`, oldest first. Blocking. Raises NotFound."""
+    node = node_at(folder, path)
+    rows = folder.replica.versions.by_node(node) if node is not None else []
+    if not rows:
+        raise NotFound("no version of this path is known", folder=folder.name, path=display(path))
+    return rows
+
+
+def pick(rows: list[VersionRow], version: str, path: TreePath) -> VersionRow:
+    """Return the row with number (from 1) or id `version`; empty: the newest. Raises NotFound."""
+    if not version:
+        return rows[-1]
+    for number, row in enumerate(rows, 1):
+        if version == str(number) or row.dot.hex() == version:
+            return row
+    raise NotFound(f"there is no version {version}", path=display(path), next_step=f"meshsync log {display(path)}")
+
+
+def listed(agent: Agent, folder: Folder, rows: Iterable[VersionRow]) -> list[api.Version]:
+    """Return rows of one node as answers, newest first."""
+    names = agent.names()
+    answers = []
+    for number, row in enumerate(rows, 1):
+        content = unpack_content(row.content)
+        chain = folder.replica.chains.rows(row.dot[:32])  # type: ignore[arg-type]
+        author = chain[0].device if chain else DeviceId(b"")
+        here = folder.synced.rows.get(row.node)
+        kept = "here" if here is not None and here.content == content else ("relay" if row.durable else "")
+        change: api.ChangeKind = row.change  # type: ignore[assignment]
+        answers.append(
+            api.Version(
+                n=number,
+                id=row.dot.hex(),
+                path=os.fsdecode(row.path),
+                time=time_text(row.time_ns),
+                device=names.get(author, short(author)),
+                size=content.size,
+                change=change,
+                kept=kept,
+            )
+        )
+    return answers[::-1]
+
+
+def all_versions(agent: Agent, folder: Folder, deleted: bool) -> list[api.Version]:
+    """Return the versions of everything in a folder, newest first; `deleted`: only of what is gone. Blocking."""
+    by_node: dict[NodeId, list[VersionRow]] = {}
+    for row in reversed(folder.replica.versions.all(VERSIONS_LISTED_MAX)):
+        by_node.setdefault(row.node, []).append(row)
+    answers = []
+    for node, rows in by_node.items():
+        if not deleted or folder.replica.view.face(node) is None:
+            answers.extend(listed(agent, folder, rows))
+    answers.sort(key=lambda answer: answer.time, reverse=True)
+    return answers
+
+
+def conflicts(agent: Agent, folder: Folder) -> list[api.Conflict]:
+    """Return the paths in conflict of one folder."""
+    names = agent.names()
+    found: dict[str, list[api.ConflictCopy]] = {}
+    for row in folder.rows():
+        if row.copy_of is None and row.name == row.natural:
+            continue
+        path = folder.synced.path_of(row.node)
+        if path is None:
+            continue
+        version = folder.replica.versions.get(row.versions[0]) if row.versions else None
+        chain = folder.replica.chains.rows(row.versions[0][:32]) if row.versions else []  # type: ignore[arg-type]
+        original = display((*path[:-1], row.natural))
+        found.setdefault(original, []).append(
+            api.ConflictCopy(
+                path=display(path),
+                device=names.get(chain[0].device, "") if chain else "",
+                time=time_text(version.time_ns if version else row.mtime_ns),
+                size=row.content.size,
+            )
+        )
+    return [api.Conflict(path=path, copies=copies) for path, copies in sorted(found.items())]
