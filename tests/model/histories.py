@@ -44,7 +44,7 @@ def run_history(seed: int, devices: int, steps: int, copies: bool = False) -> Hi
         elif roll < 0.45:
             device.apply()
         else:
-            _act(rng, device, history, copies)
+            act(rng, device, history, copies)
     return history
 
 
@@ -79,7 +79,7 @@ def _prefix(rng: random.Random, other: DeviceModel) -> list[DeliveredEntry]:
     return entries[: rng.randint(0, len(entries))] if rng.random() < 0.5 else entries
 
 
-def _act(rng: random.Random, device: DeviceModel, history: History, copies: bool) -> None:
+def act(rng: random.Random, device: DeviceModel, history: History, copies: bool) -> None:
     paths = sorted(device.disk)
     files = [path for path in paths if device.disk[path].content != DIRECTORY]
     roll = rng.random()

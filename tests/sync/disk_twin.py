@@ -46,10 +46,11 @@ class DiskTwin:
     def write(self, path: Path, content: Content, executable: bool = False, in_place: bool = False) -> None:
         """Create or overwrite; not `in_place` is a safe-save with a new inode."""
         old = self.at(path)
-        if in_place and old is not None:
+        if in_place and old is not None and old.content.kind is content.kind is Kind.FILE:
             old.content, old.mtime_ns = content, next(self._counter)
             return
-        self._parent(path)[path[-1]] = self._object(content, executable if old is None else old.executable)
+        executable = content.kind is Kind.FILE and (executable if old is None else old.executable)
+        self._parent(path)[path[-1]] = self._object(content, executable)
 
     def make_directory(self, path: Path) -> None:
         self._parent(path)[path[-1]] = self._object(DIRECTORY)
