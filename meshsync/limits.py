@@ -194,6 +194,7 @@ JOIN_TIMEOUT_S: Final = 30.0  # the same without a relay
 VERSIONS_LISTED_MAX: Final = 100_000  # versions in one listing
 CAT_WAIT_S: Final = 20.0  # for one piece of an old version to be found
 MALLOC_MMAP_THRESHOLD_BYTES: Final = 32 * MIB  # larger buffers are mapped and unmapped at each use, which halves speed
+RANGES_PER_CHUNK_MAX: Final = 4  # places in the user's files that are tried for one chunk
 FETCH_LOCAL_CHUNKS: Final = 32  # chunks looked for on this device in one thread job
 FETCH_DELTA_CHUNKS_MAX: Final = 8  # of FETCH_LOCAL_CHUNKS; with more of them missing no deltas are asked for
 FOLDER_KEYS_BYTES_MAX: Final = 1 * MIB  # the key file of a folder: 64 bytes for each epoch
@@ -205,6 +206,8 @@ FOLDER_SCAN_BATCH_ITEMS_MAX: Final = 1000  # objects per step of a scan: about 1
 FOLDER_PATH_SEGMENT_BYTES_MAX: Final = 4000  # one system call takes PATH_MAX = 4096 bytes with the final NUL
 FOLDER_OPEN_TRIES_MAX: Final = 8  # openat2 answers EAGAIN while directories are renamed; then walk by component
 FOLDER_RACY_WINDOW_NS: Final = 2_000_000_000  # FAT and HFS+ keep 2 s and 1 s; a kernel tick is at most 10 ms
+FOLDER_TICK_NS: Final = 10_000_000  # the longest kernel tick: file times are multiples of 1, 4 or 10 ms, or finer
+FOLDER_RACY_FINE_WINDOW_NS: Final = 3 * FOLDER_TICK_NS  # where file times come from the kernel's clock, not the disk's
 FOLDER_WRITEBACK_WINDOW_NS: Final = 60_000_000_000  # dirty pages are written by the kernel within 30 + 5 s
 FOLDER_READ_WINDOW_BYTES: Final = 1 * MIB  # read size for cutting: per-call cost vanishes, four chunks of the largest
 FOLDER_RANGE_BYTES_MAX: Final = 1 * MIB  # one ranged read for serving; a chunk is at most 256 KiB

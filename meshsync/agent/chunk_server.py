@@ -69,13 +69,16 @@ class ChunkServer:
 
     def _seal_part(self, part: list[tuple[int, WantItem]]) -> list[Answer]:
         keys = self._keys()
-        return [self._seal_item(keys, index, item) for index, item in part]
+        wanted = [ChunkId(item.chunk) for _, item in part if item.kind == BlobKind.CHUNK]
+        here = self._chunks.find_chunks(wanted)
+        return [self._seal_item(keys, index, item, here) for index, item in part]
 
-    def _seal_item(self, keys: FolderKeys, index: int, item: WantItem) -> Answer:
+    def _seal_item(self, keys: FolderKeys, index: int, item: WantItem, here: dict[ChunkId, bytes]) -> Answer:
         if item.kind not in (BlobKind.CHUNK, BlobKind.MANIFEST):
             return ChunkAbsent(index)
         kind = BlobKind(item.kind)
-        data = self._chunks.find(ChunkId(item.chunk), kind)
+        chunk = ChunkId(item.chunk)
+        data = here.get(chunk) if kind is BlobKind.CHUNK else self._chunks.find(chunk, kind)
         if data is None:
             return ChunkAbsent(index)
         self._on_served(len(data))

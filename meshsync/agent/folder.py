@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from meshsync.agent.applying import ActionRunner, Applied
@@ -37,7 +37,7 @@ from meshsync.crypto.folder_keys import FolderKeys
 from meshsync.crypto.identity import DeviceKeys
 from meshsync.errors import ConfigError
 from meshsync.folder.apply import Applier
-from meshsync.folder.reader import read_range
+from meshsync.folder.reader import read_ranges
 from meshsync.folder.root import Root, open_root
 from meshsync.folder.staging import Staging
 from meshsync.folder.syscalls import Syscalls
@@ -109,7 +109,7 @@ class Folder:
         self.chunk_rows: ChunkRows = self._store.chunks
         self.synced = SyncedTree(self._store.synced())
         self._partial = PartialRows(self.database)
-        self._local = LocalChunks(self.chunk_rows, self._read_range, self.synced.path_of, self.keys, self._stale)
+        self._local = LocalChunks(self.chunk_rows, self._read_ranges, self.synced.path_of, self.keys, self._stale)
         self.fetcher = Fetcher(runtime, self._open_answer, self._fetched, self._note_damaged)
         self.chunk_server = ChunkServer(runtime, self._local, self.keys, self._served)
         self._root: Root | None = None
@@ -246,11 +246,8 @@ class Folder:
 
     # --- chunks -------------------------------------------------------------------------------------------
 
-    def _read_range(self, path: TreePath, offset: int, size: int) -> bytes | None:
-        if self._root is None:
-            return None
-        data = read_range(self._root, path, offset, size)
-        return data if isinstance(data, bytes) else None
+    def _read_ranges(self, path: TreePath, ranges: Sequence[tuple[int, int]]) -> list[bytes | None]:
+        return [None] * len(ranges) if self._root is None else read_ranges(self._root, path, ranges)
 
     def _stale(self, path: TreePath) -> None:
         if self.loop is not None:

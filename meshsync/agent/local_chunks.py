@@ -12,10 +12,11 @@ from meshsync.content.chunk_ids import chunk_id
 from meshsync.content.seal import BlobKind
 from meshsync.crypto.folder_keys import FolderKeys
 from meshsync.ids import ChunkId, NodeId
-from meshsync.index.chunk_rows import ChunkRows
+from meshsync.index.chunk_rows import ChunkRows, Range
+from meshsync.limits import RANGES_PER_CHUNK_MAX
 
-ReadRange = Callable[[tuple[bytes, ...], int, int], bytes | None]
-"""Read `size` bytes at `offset` of the file at a path; None if it cannot be read or is shorter."""
+ReadRanges = Callable[[tuple[bytes, ...], Sequence[tuple[int, int]]], list[bytes | None]]
+"""Read each (offset, size) of the file at a path; None where it cannot be read or ends before."""
 
 
 class LocalChunks:
@@ -24,14 +25,14 @@ class LocalChunks:
     def __init__(
         self,
         rows: ChunkRows,
-        read_range: ReadRange,
+        read_ranges: ReadRanges,
         path_of: Callable[[NodeId], tuple[bytes, ...] | None],
         keys: Callable[[], FolderKeys],
         on_stale: Callable[[tuple[bytes, ...]], None],
     ) -> None:
         """`path_of` gives a synced node's path on disk; `on_stale` hears of paths whose bytes are not as recorded."""
         self._rows = rows
-        self._read_range = read_range
+        self._read_ranges = read_ranges
         self._path_of = path_of
         self._keys = keys
         self._on_stale = on_stale
@@ -40,17 +41,29 @@ class LocalChunks:
         """Return the plaintext of a chunk or list, or None if it is not here."""
         if kind is BlobKind.MANIFEST:
             return self._rows.list_bytes(chunk)
-        keys = self._keys()
-        for place in self._rows.ranges(chunk):
-            path = self._path_of(place.node)
-            if path is None:
-                continue
-            data = self._read_range(path, place.offset, place.size)
-            if data is not None and chunk_id(keys, BlobKind.CHUNK, data) == chunk:
-                return data
-            self._on_stale(path)
-        return None
+        return self.find_chunks([chunk]).get(chunk)
 
-    def find_many(self, chunks: Sequence[tuple[ChunkId, BlobKind]]) -> list[bytes | None]:
-        """Return `find` of each."""
-        return [self.find(chunk, kind) for chunk, kind in chunks]
+    def find_chunks(self, chunks: Sequence[ChunkId]) -> dict[ChunkId, bytes]:
+        """Return the data chunks among `chunks` that are here. Each file is opened once."""
+        places = self._rows.ranges_of(chunks)
+        found: dict[ChunkId, bytes] = {}
+        for attempt in range(RANGES_PER_CHUNK_MAX):
+            by_node: dict[NodeId, list[tuple[ChunkId, Range]]] = {}
+            for chunk, ranges in places.items():
+                if chunk not in found and attempt < len(ranges):
+                    by_node.setdefault(ranges[attempt].node, []).append((chunk, ranges[attempt]))
+            for node, wanted in by_node.items():
+                self._read(node, wanted, found)
+        return found
+
+    def _read(self, node: NodeId, wanted: list[tuple[ChunkId, Range]], found: dict[ChunkId, bytes]) -> None:
+        path = self._path_of(node)
+        if path is None:
+            return
+        keys = self._keys()
+        read = self._read_ranges(path, [(place.offset, place.size) for _, place in wanted])
+        for (chunk, _), data in zip(wanted, read, strict=True):
+            if data is not None and chunk_id(keys, BlobKind.CHUNK, data) == chunk:
+                found[chunk] = data
+            else:
+                self._on_stale(path)

@@ -171,8 +171,9 @@ class Uploader:
     def _seal(self, keys: FolderKeys, batch: list[Piece]) -> list[_SealedBlob]:
         """Seal the pieces that are still here."""
         sealed = []
+        here = self._local.find_chunks([piece.chunk for piece in batch if piece.kind is BlobKind.CHUNK])
         for piece in batch:
-            data = self._local.find(piece.chunk, piece.kind)
+            data = here.get(piece.chunk) or self._local.find(piece.chunk, piece.kind)
             if data is not None:
                 blob = seal_chunk(keys, keys.current, piece.kind, data)
                 sealed.append(_SealedBlob(piece, blob_id(blob), blob))

@@ -158,11 +158,15 @@ class VersionFetch:
 
     def _place_local(self, batch: list[Node], staged: StagedFile, resumed: bool) -> list[tuple[Node, bytes | None]]:
         missing: list[tuple[Node, ChunkId | None]] = []
-        for node in batch:
+        held: set[int] = set()
+        if resumed:
+            held = {at for at, node in enumerate(batch) if self._holds(staged, node)}
+        here = self._local.find_chunks([node.id for at, node in enumerate(batch) if at not in held])
+        for at, node in enumerate(batch):
             base = self._bases.base_for(node.id)
-            if resumed and chunk_id(self._keys, BlobKind.CHUNK, staged.read(node.offset, node.size)) == node.id:
+            if at in held:
                 continue
-            data = self._local.find(node.id, BlobKind.CHUNK)
+            data = here.get(node.id)
             if data is not None:
                 _check_size(node, data)
                 staged.write(node.offset, data)
@@ -170,10 +174,12 @@ class VersionFetch:
                 missing.append((node, base))
         # Where much has changed it is other content, and looking for equal pieces costs more than it saves.
         few = len(missing) <= FETCH_DELTA_CHUNKS_MAX
-        return [
-            (node, self._local.find(base, BlobKind.CHUNK) if base is not None and few else None)
-            for node, base in missing
-        ]
+        wanted = [base for _, base in missing if base is not None] if few else []
+        bases = self._local.find_chunks(wanted)
+        return [(node, None if base is None else bases.get(base)) for node, base in missing]
+
+    def _holds(self, staged: StagedFile, node: Node) -> bool:
+        return chunk_id(self._keys, BlobKind.CHUNK, staged.read(node.offset, node.size)) == node.id
 
 
 def _check_size(node: Node, data: bytes) -> None:

@@ -8,7 +8,7 @@ leave an equal `Stat`, so it has to be read once more after the tick.
 from __future__ import annotations
 
 from meshsync.folder.types import Stat
-from meshsync.limits import FOLDER_RACY_WINDOW_NS
+from meshsync.limits import FOLDER_RACY_FINE_WINDOW_NS, FOLDER_RACY_WINDOW_NS, FOLDER_TICK_NS
 
 
 def must_read(recorded: Stat | None, observed: Stat, racy: bool) -> bool:
@@ -24,7 +24,9 @@ def is_racy(stat: Stat, read_at_ns: int) -> bool:
 
     A ctime far in the future is not racy: a write now would move it back, which shows.
     """
-    return abs(read_at_ns - stat.ctime_ns) <= FOLDER_RACY_WINDOW_NS
+    # Ten milliseconds are the longest kernel tick: a ctime that is no multiple of it comes from a finer clock.
+    fine = stat.ctime_ns % FOLDER_TICK_NS != 0
+    return abs(read_at_ns - stat.ctime_ns) <= (FOLDER_RACY_FINE_WINDOW_NS if fine else FOLDER_RACY_WINDOW_NS)
 
 
 def same_object(recorded: Stat, found: Stat, directory: bool) -> bool:

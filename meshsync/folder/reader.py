@@ -9,7 +9,7 @@ from __future__ import annotations
 import errno
 import os
 import stat as modes
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Protocol, TypeAlias
@@ -105,6 +105,19 @@ def read_start(root: Root, path: RelativePath, size_max: int) -> bytes | Changed
         return Changed(error.stat)
     except OSError as error:
         return Changed(None) if error.errno in faults.ABSENT | {errno.ELOOP} else faults.blocked(error)
+
+
+def read_ranges(root: Root, path: RelativePath, ranges: Sequence[tuple[int, int]]) -> list[bytes | None]:
+    """Return the bytes of each (offset, length) of the file at `path`; None where it ends before the range does.
+
+    Opens the file once. All None if it cannot be read. As with `read_range` the caller checks what it gets.
+    """
+    try:
+        with _regular_file(root, path) as (fd, _):
+            found = [_read_fully(root, fd, length, offset) for offset, length in ranges]
+    except (_NotAFile, OSError):
+        return [None] * len(ranges)
+    return [data if len(data) == length else None for data, (_, length) in zip(found, ranges, strict=True)]
 
 
 class _NotAFile(Exception):

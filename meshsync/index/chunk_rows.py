@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 from meshsync.ids import BlobId, ChunkId, EpochId, NodeId
 from meshsync.index.database import Database
+from meshsync.limits import RANGES_PER_CHUNK_MAX
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,15 +71,21 @@ class ChunkRows:
             )
         ]
 
-    def ranges(self, chunk: ChunkId, limit: int = 4) -> list[Range]:
-        """Return up to `limit` places in the user's files where the chunk should be."""
-        return [
-            Range(NodeId(node), offset, size)
-            for node, offset, size in self._db.execute(
-                "SELECT f.node, c.offset, c.size FROM chunk c JOIN file f ON f.number = c.file WHERE c.id = ? LIMIT ?",
-                (chunk, limit),
-            )
-        ]
+    def ranges_of(self, chunks: Sequence[ChunkId]) -> dict[ChunkId, list[Range]]:
+        """Return the places in the user's files where each of `chunks` should be; those that are nowhere are left out."""
+        found: dict[ChunkId, list[Range]] = {}
+        for start in range(0, len(chunks), 500):
+            page = chunks[start : start + 500]
+            marks = ",".join("?" * len(page))
+            for chunk, node, offset, size in self._db.execute(
+                "SELECT c.id, f.node, c.offset, c.size FROM chunk c JOIN file f ON f.number = c.file"
+                f" WHERE c.id IN ({marks}) ORDER BY f.number, c.offset",
+                page,
+            ):
+                places = found.setdefault(ChunkId(chunk), [])
+                if len(places) < RANGES_PER_CHUNK_MAX:
+                    places.append(Range(NodeId(node), offset, size))
+        return found
 
     def put_lists(self, lists: Iterable[tuple[ChunkId, bytes]]) -> None:
         """Keep manifest lists by id."""
