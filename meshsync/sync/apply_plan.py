@@ -60,6 +60,7 @@ class _Planner:
         self._work = work
         self._out = Applied()
         self._sources: dict[NodeId, Unit] = {}  # first node of what is shown → the object that becomes it
+        self._displaced: dict[int, int] = {}  # object that an exchange moved → index of that action
         self._undone: set[NodeId] = set()  # first nodes of what is shown and cannot be brought about now
 
     def run(self) -> Applied:
@@ -158,9 +159,21 @@ class _Planner:
             place = self._disk.place(source)
             self._out.actions.append(SetAttr(shown.face.node, place, shown.executable, source.stat, rows))
         elif not moved:
-            self._out.settled += [row for row in rows if self._synced.rows.get(row.node) != row]
+            self._note(source, rows)
         held = {row.node for row in source.rows} - set(shown.nodes)
         self._out.forgotten += sorted(node for node in held if self._view.face(node) is None)
+
+    def _note(self, source: Unit, rows: tuple[SyncedRow, ...]) -> None:
+        """`rows` are true once what was planned so far is done: at once, or with the exchange that moved `source`."""
+        at = self._displaced.get(id(source))
+        if at is None:
+            self._out.settled += [row for row in rows if self._synced.rows.get(row.node) != row]
+            return
+        nodes = {row.node for row in rows}
+        action = self._out.actions[at]
+        assert isinstance(action, Move)
+        others = tuple(row for row in action.rows if row.node not in nodes)
+        self._out.actions[at] = replace(action, rows=(*others, *rows))
 
     def _move(
         self, shown: Shown, parent: Unit, source: Unit, occupant: Unit | None, rows: tuple[SyncedRow, ...]
@@ -181,6 +194,7 @@ class _Planner:
         before, target = self._disk.place(unit), self._disk.place(occupant)
         self._disk.exchange(unit, occupant)
         rows += self._misplaced_rows(occupant)
+        self._displaced[id(occupant)] = len(self._out.actions)
         action = Move(shown.face.node, before, target, True, unit.stat, occupant.stat, rows)
         self._out.actions.append(action)
 
@@ -229,16 +243,22 @@ class _Planner:
         )
 
     def _rows(self, shown: Shown, source: Unit | None) -> tuple[SyncedRow, ...]:
-        rows = (
-            synced_row(shown, node, order)
+        rows = [
+            self._located(synced_row(shown, node, order), self._parent(shown))
             for order, node in enumerate(shown.nodes)
             if (unit := self._disk.unit(node)) is None or unit.claimed  # else it comes when its own object goes
-        )
+        ]
         if source is None or not source.rows:
             return tuple(rows)
         old = source.rows[0]
         same = old.content == shown.content
         return tuple(replace(row, stat=source.stat, mtime_ns=old.mtime_ns if same else row.mtime_ns) for row in rows)
+
+    def _located(self, row: SyncedRow, parent: Unit | None) -> SyncedRow:
+        """Name a directory that is on disk where the object is: the row of its own one may not have moved there yet."""
+        if parent is None or self._disk.unit(row.parent) is parent:
+            return row
+        return replace(row, parent=parent.node)
 
     def _misplaced_rows(self, unit: Unit) -> tuple[SyncedRow, ...]:
         """The rows of what is for a while where it does not belong, so that an interrupted plan can be taken up."""
@@ -299,7 +319,7 @@ class _Planner:
         shown = self._view.shown(node)
         assert shown is not None
         unit = self._sources.get(shown.face.node) or self._disk.unit(shown.face.node)
-        row = synced_row(shown, node, shown.nodes.index(node))
+        row = self._located(synced_row(shown, node, shown.nodes.index(node)), self._parent(shown))
         return replace(row, stat=None if unit is None else unit.stat)
 
     def _may_go(self, row: SyncedRow) -> bool:

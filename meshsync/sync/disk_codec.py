@@ -28,7 +28,7 @@ class _Row(Record, frozen=True):
 
 
 class _Intent(Record, frozen=True):
-    path: tuple[bytes, ...]
+    path: tuple[bytes, ...] | None
     inode: int
     rows: tuple[_Row, ...]
 

@@ -74,7 +74,8 @@ class DiskPlan:
         return unit
 
     def claim(self, unit: Unit, nodes: Collection[NodeId]) -> None:
-        """From now on `unit` holds `nodes`."""
+        """From now on `unit` holds `nodes`, the first of which names it as a parent."""
+        unit.node = next(iter(nodes), unit.node)
         for node in nodes:
             self._units[node] = unit
 

@@ -86,8 +86,12 @@ class LocalRow:
 
 @dataclass(frozen=True, slots=True)
 class Intent:
-    """Recorded before apply touches the tree: `rows` become true once `path` holds the object `inode`."""
+    """Recorded before apply touches the tree: `rows` become true once `path` holds the object `inode`.
 
-    path: Path
+    Rows under a `parked_id` become true once what is parked there is the object in their `stat`. `path` is None for an
+    action whose target is parked.
+    """
+
+    path: Path | None
     inode: int
     rows: tuple[SyncedRow, ...]

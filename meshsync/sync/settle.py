@@ -5,13 +5,13 @@ Invariant: nothing here is the user's doing, so nothing of it is published (`sem
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import replace
 
 from meshsync.content.record import Content, Kind
 from meshsync.ids import NodeId
 from meshsync.sync.ancestors import ancestors
-from meshsync.sync.disk_rows import Intent, LocalRow, SyncedRow
+from meshsync.sync.disk_rows import Intent, LocalRow, SyncedRow, parked_number
 from meshsync.sync.listing import Shown
 from meshsync.sync.local_tree import LocalTree
 from meshsync.sync.node import Version
@@ -19,16 +19,24 @@ from meshsync.sync.synced_tree import Group, SyncedTree
 from meshsync.sync.view import View
 
 
-def finished_intents(intents: Iterable[Intent], local: LocalTree) -> list[SyncedRow]:
-    """Return the rows that a crash kept apply from recording: a path holds exactly the object that was to go there.
+def finished_intents(intents: Iterable[Intent], local: LocalTree, parked: Mapping[int, int]) -> list[SyncedRow]:
+    """Return the rows that a crash kept apply from recording: an object lies exactly where it was to go.
 
-    Put them into the synced tree before `match`, or the user would be taken for the author of what apply did.
+    `parked` maps the numbers in the control directory to inodes. Put the rows into the synced tree before `match`, or
+    the user would be taken for the author of what apply did.
     """
     rows: list[SyncedRow] = []
     for intent in intents:
-        there = local.at(intent.path)
-        if there is not None and there.stat.inode == intent.inode and there.kind is intent.rows[0].kind:
-            rows += [row if row.stat is not None else replace(row, stat=there.stat) for row in intent.rows]
+        there = None if intent.path is None else local.at(intent.path)
+        is_there = there is not None and there.stat.inode == intent.inode
+        for row in intent.rows:
+            number = parked_number(row.parent)
+            if number is not None:
+                is_true = row.stat is not None and parked.get(number) == row.stat.inode
+            else:
+                is_true = is_there
+            if is_true:
+                rows.append(row if row.stat is not None or there is None else replace(row, stat=there.stat))
     return rows
 
 

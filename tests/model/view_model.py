@@ -137,6 +137,8 @@ class ViewModel:
     def _find_directories(self) -> None:
         """A node is a directory if any put ever made it one. `initial` is where it starts."""
         self.initial: dict[NodeId, Spot] = {}
+        self.spots: dict[NodeId, Spot] = {}
+        self.placed = False
         puts = [v for v in self.versions.values() if v.op.content == DIRECTORY]
         self.directories = {version.node for version in puts}
         for version in sorted(puts, key=lambda version: version.stamp, reverse=True):
@@ -159,6 +161,8 @@ class ViewModel:
         node = path_id(path)
         if node not in self.initial:
             self.initial[node] = Spot(None, FIRST, self._virtual(path[:-1]), path[-1])
+        if self.placed:  # what stands for a path that only a file names never moves
+            self.spots.setdefault(node, self.initial[node])
         return node
 
     def _place_directories(self) -> None:
@@ -166,6 +170,7 @@ class ViewModel:
         for _, op in self.places.values():  # all stand-ins for paths exist before the first move
             self._parent(op)
         self.spots = dict(self.initial)
+        self.placed = True
         for stamp, op in self.places.values():
             if op.node in self.directories:
                 parent = self._parent(op)

@@ -35,12 +35,12 @@ class DeviceTwin:
                 self.time = max(self.time, entry.time)
 
     def plan(self, scope: Scope | None = None) -> Plan:
-        left = self.disk.parked.keys() - self.synced.parked().keys()
-        for number in left:
-            del self.disk.parked[number]
         local = self.disk.scan()
-        for row in finished_intents(self.intents, local):
+        parked = {number: thing.inode for number, thing in self.disk.parked.items()}
+        for row in finished_intents(self.intents, local, parked):
             self.synced.put(row)
+        for number in self.disk.parked.keys() - self.synced.parked().keys():
+            del self.disk.parked[number]
         self.intents = []
         for node in lost_parked(self.synced, self.disk.parked):
             self.synced.remove(node)
@@ -82,8 +82,9 @@ class DeviceTwin:
     def do_and_crash(self, action: Action) -> None:
         """Carry out one action and die before it is recorded; only its intent is."""
         stat = self.disk.do(action)
-        if not isinstance(action, Remove) and stat is not None and isinstance(action.target, tuple) and action.rows:
-            self.intents.append(Intent(action.target, stat.inode, action.rows))
+        if not isinstance(action, Remove) and stat is not None and action.rows:
+            path = action.target if isinstance(action.target, tuple) else None
+            self.intents.append(Intent(path, stat.inode, action.rows))
 
     def finish(self, action: Action, stat: object) -> None:
         for node in getattr(action, "gone", ()):
