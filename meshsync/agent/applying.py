@@ -16,6 +16,7 @@ from meshsync.content.seal import BlobKind
 from meshsync.crypto.folder_keys import FolderKeys
 from meshsync.errors import IntegrityError, ManifestMismatch, ResourceError
 from meshsync.folder.apply import Applier
+from meshsync.folder.names import ParkedPath, parked_path
 from meshsync.folder.staging import StagedFile
 from meshsync.folder.types import Blocked, Changed, Done, Outcome, Reason
 from meshsync.folder.types import Stat as DiskStat
@@ -50,6 +51,10 @@ class Applied:
     damaged: list[tuple[Action, IntegrityError]] = field(default_factory=list)
 
 
+Intended = tuple[Path | None, int, tuple[SyncedRow, ...]]
+"""Where an object (inode) is about to lie, None for parked, and the rows that are true then (`disk_rows.Intent`)."""
+
+
 class ActionRunner:
     """Runs actions one after another. `intend` records intents durably; `record` makes what was applied durable."""
 
@@ -57,14 +62,13 @@ class ActionRunner:
         self,
         applier: Applier,
         keys: Callable[[], FolderKeys],
-        intend: Callable[[Sequence[tuple[Path, int, tuple[SyncedRow, ...]]]], None],
+        intend: Callable[[Sequence[Intended]], None],
         record: Callable[[Applied, dict[NodeId, Staged]], None],
     ) -> None:
         self._applier = applier
         self._keys = keys
         self._intend = intend
         self._record = record
-        self._parked: dict[int, Path] = {}
 
     def run(self, actions: Sequence[Action], staged: dict[NodeId, Staged]) -> Applied:
         """Carry out `actions` in order; `staged` holds the content of each WriteFile by its node. Blocking."""
@@ -80,12 +84,14 @@ class ActionRunner:
         self._record(applied, staged)
         return applied
 
-    def _finish(
-        self, actions: Iterable[Action], staged: dict[NodeId, Staged], applied: Applied
-    ) -> list[tuple[Path, int, tuple[SyncedRow, ...]]]:
+    def _finish(self, actions: Iterable[Action], staged: dict[NodeId, Staged], applied: Applied) -> list[Intended]:
         """Make staged files durable and check them; return the intents."""
-        intents = []
+        intents: list[Intended] = []
         for action in actions:
+            if isinstance(action, Move) and action.expected is not None:
+                # Not `self._path`: several moves may use one parked place in turn.
+                target = action.target if isinstance(action.target, tuple) else None
+                intents.append((target, action.expected.inode, action.rows))
             if not isinstance(action, WriteFile):
                 continue
             path = self._path(action.target)
@@ -121,9 +127,9 @@ class ActionRunner:
 
     def _path(self, place: Place) -> Path:
         if isinstance(place, Parked):
-            return self._parked[place.number]
+            return parked_path(place.number)
         if isinstance(place, InParked):
-            return (*self._parked[place.parked.number], *place.below)
+            return parked_path(place.parked.number, place.below)
         return place
 
     def _run_one(self, action: Action, staged: dict[NodeId, Staged], applied: Applied) -> None:
@@ -162,9 +168,6 @@ class ActionRunner:
         if action.expected is None:
             return Changed(None)
         expected = DiskStat(*action.expected)
-        if isinstance(action.target, Parked):
-            # A name in the tree that nothing else can have: the object stays reachable, and a crash leaves it there.
-            self._parked[action.target.number] = (*source[:-1], b".meshsync-parked-%d" % action.target.number)
         target = self._path(action.target)
         if action.exchange and action.replaced is not None:
             first, second = self._applier.exchange(source, target, expected, DiskStat(*action.replaced))
@@ -188,7 +191,7 @@ class ActionRunner:
             )
             return
         applied.rows.extend(replace(row, stat=stat) for row in action.rows)
-        if stat is not None:
+        if stat is not None and not isinstance(path, ParkedPath):
             applied.local.append(LocalRow(path, _content(action), _executable(action), stat))
 
 

@@ -60,7 +60,7 @@ from meshsync.store.files import SystemFiles, write_atomic
 from meshsync.sync.disk_rows import LocalRow, SyncedRow
 from meshsync.sync.disk_rows import Path as TreePath
 from meshsync.sync.local_tree import LocalTree
-from meshsync.sync.settle import finished_intents
+from meshsync.sync.settle import finished_intents, lost_parked
 from meshsync.sync.synced_tree import SyncedTree
 from meshsync.wire.peer_messages import Heads
 
@@ -153,7 +153,8 @@ class Folder:
         params = CutParams(genesis.chunk_min, genesis.chunk_mean, genesis.chunk_max)
         local = LocalTree(self._known_rows())
         observer = Observer(root, self.keys(), params, local, self._runtime.wall_time_ns)
-        runner = ActionRunner(Applier(root, self._staging), self.keys, self._store.intend, self._record)
+        applier = Applier(root, self._staging)
+        runner = ActionRunner(applier, self.keys, self._store.intend, self._record)
         self.pool = FetchPool(
             self._runtime,
             self.fetcher,
@@ -175,7 +176,7 @@ class Folder:
             self._changed,
             lambda: self.joining,
         )
-        await self._finish_intents(observer)
+        await self._finish_intents(observer, applier)
         self._watcher = Watcher(os.fsencode(self.root_path), asyncio.get_running_loop(), self._dirty)
         await self._runtime.in_thread(self._watcher.start)
         self._tasks.append(self._runtime.spawn(self._follow_replica(), "wake on log"))
@@ -195,19 +196,26 @@ class Folder:
                 rows.append(LocalRow(path, row.content, row.executable, row.stat))
         return rows
 
-    async def _finish_intents(self, observer: Observer) -> None:
+    async def _finish_intents(self, observer: Observer, applier: Applier) -> None:
         """Take what a crash kept apply from recording for applied, before anything is planned."""
+        parked = await self._runtime.in_thread(applier.parked)
         intents = await self._runtime.in_thread(self._store.intents)
-        if not intents:
-            return
-        await self._runtime.in_thread(observer.look, [intent.path for intent in intents])
-        rows = finished_intents(intents, observer.local)
+        paths = [intent.path for intent in intents if intent.path is not None]
+        if paths:
+            await self._runtime.in_thread(observer.look, paths)
+        rows = finished_intents(intents, observer.local, parked)
         for row in rows:
             self.synced.put(row)
-        hashed = {
-            row.node: observer.hashed[p] for row in rows if (p := self.synced.path_of(row.node)) in observer.hashed
-        }
-        await self._runtime.in_thread(self._store.keep_rows, rows, [], hashed)
+        lost = lost_parked(self.synced, parked)
+        for node in lost:
+            self.synced.remove(node)
+        for number in parked.keys() - self.synced.parked().keys():
+            # Nobody's by the rows: what it is, its user can tell. It is published as a new file.
+            name = b"recovered %d %d" % (number, self._runtime.wall_time_ns())
+            await self._runtime.in_thread(applier.unpark, number, (name,))
+        read = observer.hashed
+        hashed = {row.node: read[path] for row in rows if (path := self.synced.path_of(row.node)) in read}
+        await self._runtime.in_thread(self._store.keep_rows, rows, lost, hashed)
         await self._runtime.in_thread(
             self._store.forget_intents, [row.node for intent in intents for row in intent.rows]
         )

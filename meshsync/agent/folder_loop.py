@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from meshsync.agent.applying import ActionRunner, Applied
 from meshsync.agent.changes import Changes
@@ -20,14 +20,15 @@ from meshsync.agent.replica import Replica
 from meshsync.agent.staged import Staged
 from meshsync.agent.work import Group, group_actions, path_text
 from meshsync.content.batch import UNNAMED_CHAIN
-from meshsync.content.record import Kind, Op
+from meshsync.content.record import Op
 from meshsync.errors import MeshsyncError, RoleForbids
+from meshsync.folder.names import ParkedPath
 from meshsync.folder.types import RootMissing
 from meshsync.ids import ChainId, NodeId
 from meshsync.limits import APPLY_BATCH_MAX, FOLDER_RACY_WINDOW_NS, RETRY_BLOCKED_S
 from meshsync.metalog.entry import OpenedEntry
 from meshsync.runtime import Runtime
-from meshsync.sync.actions import Action, Move, WriteFile
+from meshsync.sync.actions import Move, WriteFile
 from meshsync.sync.disk_rows import Path
 from meshsync.sync.draft import EntryDraft, Publisher
 from meshsync.sync.reconcile import Plan, Scope, reconcile
@@ -361,19 +362,19 @@ class FolderLoop:
             self._synced.remove(node)
 
     def _move_local(self, before: Path, now: Path, exchanged: bool) -> None:
-        from dataclasses import replace
-
         local = self._observer.local
-        there = list(local.walk(before))
-        back = list(local.walk(now)) if exchanged else []
+        there = [] if isinstance(before, ParkedPath) else list(local.walk(before))
+        back = list(local.walk(now)) if exchanged and not isinstance(now, ParkedPath) else []
         local.remove(before)
         local.remove(now)
-        for row in there:
-            local.put(replace(row, path=now + row.path[len(before) :]))
-        for row in back:
-            local.put(replace(row, path=before + row.path[len(now) :]))
+        if not isinstance(now, ParkedPath):
+            for row in there:
+                local.put(replace(row, path=now + row.path[len(before) :]))
+        if not isinstance(before, ParkedPath):
+            for row in back:
+                local.put(replace(row, path=before + row.path[len(now) :]))
         # A rename moves ctime: the scan that the watcher asks for would take it for a change of the user's.
-        self._pending.paths.update((before, now))
+        self._pending.paths.update(path for path in (before, now) if not isinstance(path, ParkedPath))
 
     def _note_blocked(self, node: NodeId, path: Path, why: str) -> None:
         if node not in self._blocked:
@@ -395,8 +396,3 @@ class FolderLoop:
                 if action.node == node:
                     return path_text(action.target)
         return ()
-
-
-def is_directory(action: Action) -> bool:
-    """Return whether an action is about a directory."""
-    return any(row.kind is Kind.DIRECTORY for row in getattr(action, "rows", ()))

@@ -35,7 +35,7 @@ class _Row(Record, frozen=True):
 
 
 class _Intent(Record, frozen=True):
-    path: tuple[bytes, ...]
+    path: tuple[bytes, ...] | None
     inode: int
     rows: tuple[tuple[bytes, bytes], ...]
 
@@ -100,7 +100,7 @@ class FolderStore:
             found.append(Intent(kept.path, kept.inode, rows))
         return found
 
-    def intend(self, intents: Sequence[tuple[Path, int, tuple[SyncedRow, ...]]]) -> None:
+    def intend(self, intents: Sequence[tuple[Path | None, int, tuple[SyncedRow, ...]]]) -> None:
         """Record what is about to be put in place."""
         if not intents:
             return

@@ -7,13 +7,13 @@ already in the staged file (an earlier run) or anywhere on this device is never 
 from __future__ import annotations
 
 import asyncio
-import threading
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 
 from meshsync.agent.fetcher import Fetcher
+from meshsync.agent.gate import Gate
 from meshsync.agent.local_chunks import LocalChunks
 from meshsync.content.chunk_ids import chunk_id
 from meshsync.content.manifest import Node, expand, root_node
@@ -65,8 +65,7 @@ class VersionFetch:
         self._on_progress = on_progress
         self._bases = BaseChunks(base)
         self._priority = Priority.INTERACTIVE if content.size <= SMALL_BYTES else Priority.BULK
-        self._writing = threading.Lock()
-        self._ended = False
+        self._gate = Gate()
         self.fetched = Fetched()
 
     async def into(self, staged: StagedFile, resumed: bool) -> Fetched:
@@ -87,8 +86,7 @@ class VersionFetch:
             while pending:
                 await pending.popleft()
         finally:
-            with self._writing:  # a thread may be writing; the caller closes the file next
-                self._ended = True
+            self._gate.close()  # a thread may be writing; the caller closes the file next
             for future in pending:
                 future.cancel()
             await asyncio.gather(*pending, return_exceptions=True)
@@ -150,8 +148,8 @@ class VersionFetch:
 
     def _write(self, staged: StagedFile, node: Node, data: bytes) -> None:
         _check_size(node, data)
-        with self._writing:
-            if self._ended:
+        with self._gate.enter() as entered:
+            if not entered:
                 return
             staged.write(node.offset, data)
         self._on_progress(node.size)

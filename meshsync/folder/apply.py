@@ -11,8 +11,9 @@ import stat as modes
 from collections.abc import Callable
 from contextlib import suppress
 
+from meshsync.errors import ResourceError
 from meshsync.folder import attributes, faults
-from meshsync.folder.names import refused_path
+from meshsync.folder.names import CONTROL_NAME, parked_number, parked_path, refused_path
 from meshsync.folder.root import Root
 from meshsync.folder.staging import NOTHING, Staged, StagedFile, Staging
 from meshsync.folder.swap import Entry, Keep, Swapper, came_out, is_expected, move_new, status_or_none
@@ -221,6 +222,32 @@ class Applier:
                 self._syscalls.close(file_fd)
 
         return self._attempt(path, change)
+
+    def parked(self) -> dict[int, int]:
+        """Return number → inode of what lies parked in the control directory. Raises ResourceError."""
+        try:
+            with self._root.directory((CONTROL_NAME,)) as fd:
+                names = {name: parked_number(name) for name in self._syscalls.names(fd)}
+                return {
+                    number: self._syscalls.status(fd, name).stat.inode
+                    for name, number in names.items()
+                    if number is not None
+                }
+        except OSError as error:
+            raise ResourceError(f"the control directory cannot be read: {error.strerror}") from error
+
+    def unpark(self, number: int, path: RelativePath) -> Outcome:
+        """Move the parked object `number` to `path`, where nothing may be."""
+        refused = refused_path(path)
+
+        def place(fd: int, name: bytes) -> Outcome:
+            with self._root.directory(path[:-1]) as target_fd:
+                move_new(self._syscalls, fd, name, target_fd, path[-1])
+                self._syscalls.fsync(target_fd)
+                self._syscalls.fsync(fd)
+                return Done(self._syscalls.status(target_fd, path[-1]).stat)
+
+        return Blocked(refused) if refused else self._attempt(parked_path(number), place)
 
     def place_rescued(self, name: bytes, path: RelativePath) -> Outcome:
         """Move the rescued edit `name` of the staging area to `path`, where nothing may be."""

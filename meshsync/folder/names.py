@@ -17,6 +17,7 @@ from meshsync.folder.types import Reason, RelativePath
 from meshsync.limits import NAME_BYTES_MAX, PATH_BYTES_MAX, PATH_DEPTH_MAX
 
 CONTROL_NAME: Final = b".meshsync"
+_PARKED: Final = re.compile(rb"parked-([0-9]{1,9})")
 
 _SHORT_NAME = re.compile(r"^meshsy~[0-9]+$")  # how FAT and NTFS abbreviate the control directory's name
 _WINDOWS_CHARACTERS: Final = frozenset(b'<>:"\\|?*') | frozenset(range(1, 32))
@@ -93,13 +94,31 @@ def refused(name: bytes) -> Reason | None:
     return Reason.NAME_RESERVED if is_control_name(name) else None
 
 
+class ParkedPath(tuple[bytes, ...]):
+    """A path in the control directory where an object waits for its place. Only `parked_path` makes one."""
+
+    __slots__ = ()
+
+
+def parked_path(number: int, below: RelativePath = ()) -> ParkedPath:
+    """Return the path of the parked object `number` (from 0), or of what is `below` it."""
+    return ParkedPath((CONTROL_NAME, b"parked-%d" % number, *below))
+
+
+def parked_number(name: bytes) -> int | None:
+    """Return the number of a parked object by its name in the control directory, None for other names."""
+    found = _PARKED.fullmatch(name)
+    return int(found[1]) if found else None
+
+
 def refused_path(path: RelativePath) -> Reason | None:
     """Return why nothing may be written at `path`, or None. The root itself is refused."""
     if not path:
         return Reason.NAME_ILLEGAL
     if len(path) > PATH_DEPTH_MAX or sum(map(len, path)) + len(path) > PATH_BYTES_MAX:
         return Reason.TOO_DEEP
-    return next(filter(None, map(refused, path)), None)
+    names = path[1:] if isinstance(path, ParkedPath) else path
+    return next(filter(None, map(refused, names)), None)
 
 
 def is_control_name(name: bytes) -> bool:

@@ -72,7 +72,7 @@ class ChunkRows:
         ]
 
     def ranges_of(self, chunks: Sequence[ChunkId]) -> dict[ChunkId, list[Range]]:
-        """Return the places in the user's files where each of `chunks` should be; those that are nowhere are left out."""
+        """Return the places in the user's files where each of `chunks` should be; unknown ones are left out."""
         found: dict[ChunkId, list[Range]] = {}
         for start in range(0, len(chunks), 500):
             page = chunks[start : start + 500]

@@ -236,8 +236,11 @@ class View:
         return False
 
     def _own(self, version: Version, copy: NodeId) -> None:
-        """An operation on `copy` names `version`: if it is the version's conflict copy, the version moves there."""
-        if len(copy) != ID_SIZE_BYTES or copy in version.touches:
+        """An operation on `copy` names `version`: if it is the version's conflict copy, the version moves there.
+
+        Directories have no conflict copies.
+        """
+        if len(copy) != ID_SIZE_BYTES or copy in version.touches or version.content == DIRECTORY:
             return
         version.touches += (copy,)
         owner = version.node
@@ -264,12 +267,12 @@ class View:
             change = not node.directory
         if not change:
             return
-        waiting = self._orphans.pop(node.id, set())
-        plain = node.tree is None and not node.moves and not waiting
+        named = self._orphans.pop(node.id, None)
         node.directory = True
-        if plain:
+        if node.tree is None and not node.moves and named is None:
             self._start(node)
         else:
+            waiting = named or set()
             self._touch_all(self._log.replay(lambda: self._restart(node, waiting)))
             self._touch_all(self._nodes_of(waiting))
         for move in node.moves:
@@ -294,6 +297,7 @@ class View:
     def _resolve(self, placement: Placement) -> Placement:
         if self._is_known(placement.parent):
             return placement
+        self._orphans.setdefault(placement.parent, set())  # once it is known, all moves are replayed
         return placement._replace(parent=self._stand_in(placement.path[:-1]))
 
     def _is_known(self, node: NodeId) -> bool:
