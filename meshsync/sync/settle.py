@@ -31,10 +31,7 @@ def finished_intents(intents: Iterable[Intent], local: LocalTree, parked: Mappin
         is_there = there is not None and there.stat.inode == intent.inode
         for row in intent.rows:
             number = parked_number(row.parent)
-            if number is not None:
-                is_true = row.stat is not None and parked.get(number) == row.stat.inode
-            else:
-                is_true = is_there
+            is_true = row.stat is not None and parked.get(number) == row.stat.inode if number is not None else is_there
             if is_true:
                 rows.append(row if row.stat is not None or there is None else replace(row, stat=there.stat))
     return rows

@@ -1,4 +1,4 @@
-"""The rules of the view on the model, and the engine held to the model on the same histories (`semantics.md` 2, 3, 6)."""
+"""The rules of the view on the model, and the engine held to the model on the same histories (`semantics.md` 2-6)."""
 
 from __future__ import annotations
 

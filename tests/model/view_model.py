@@ -128,7 +128,7 @@ class ViewModel:
         self.owned: dict[NodeId, list[Version]] = defaultdict(list)
         for name, version in self.live.items():
             owner = version.node
-            while (copy_id(owner, name), name) in touched:
+            while version.op.content != DIRECTORY and (copy_id(owner, name), name) in touched:
                 owner = copy_id(owner, name)
             self.owned[owner].append(version)
 
@@ -141,13 +141,14 @@ class ViewModel:
         self.placed = False
         puts = [v for v in self.versions.values() if v.op.content == DIRECTORY]
         self.directories = {version.node for version in puts}
-        for version in sorted(puts, key=lambda version: version.stamp, reverse=True):
+        for version in sorted(puts, key=lambda version: version.stamp, reverse=True):  # the first put is set last
             if version.op.node is not None:
                 parent = self._virtual(version.op.path[:-1])
                 self.initial[version.node] = Spot(None, FIRST, parent, version.op.path[-1])
-        for version in puts:
-            if version.op.node is None:
-                self.initial[version.node] = self._spot(version.stamp, version.op)
+        for node in self.directories:
+            created = self.versions.get(Dot(node))
+            if created is not None and created.op.node is None:  # whatever it was made as
+                self.initial[node] = self._spot(created.stamp, created.op)
 
     def _spot(self, stamp: Stamp, op: Put | Place) -> Spot:
         return Spot(stamp.dot, stamp, self._parent(op), op.name)

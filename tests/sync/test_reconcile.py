@@ -1,4 +1,4 @@
-"""The planner, rule by rule (`semantics.md` 4, 6; promises P3, P4, P6, P7, P14). Values are tiny; one file, one letter."""
+"""The planner, rule by rule (`semantics.md` 4, 6; promises P3, P4, P6, P7, P14). One file, one value."""
 
 from __future__ import annotations
 
