@@ -15,7 +15,7 @@ from meshsync.agent.changes import Changes
 from meshsync.agent.history import version_rows
 from meshsync.agent.key_ring import keys_from_boxes, merged, pack_keys
 from meshsync.codec.canonical import decode, encode
-from meshsync.content.batch import UNNAMED_CHAIN, decode_batch, encode_batch
+from meshsync.content.batch import UNNAMED_CHAIN, Batch, decode_batch, encode_batch
 from meshsync.content.record import Op
 from meshsync.content.seal import BlobKind, seal_chunk, unseal_chunk
 from meshsync.crypto.folder_keys import FolderKeys
@@ -79,7 +79,7 @@ class Replica:
         self.dirty: set[NodeId] = set()
         self.alarms: list[BranchAlarm] = []
         self.ticket_keys: DeviceKeys | None = None  # of the ticket that admitted this device, while it runs
-        self.unreadable: dict[EntryId, str] = {}
+        self.unreadable: dict[EntryId, MeshsyncError] = {}
         self.applied: tuple[ChainHead, ...] = ()
         self.log_rows = LogRows(database)
         self.versions = VersionRows(database)
@@ -308,20 +308,30 @@ class Replica:
     def _apply(self, entry: OpenedEntry, time: int) -> list[VersionRow]:
         """Bring one delivered entry into the view; return its rows of history."""
         try:
-            data = unseal_chunk(
-                self.keys, entry.envelope.epoch, BlobKind.BATCH, entry.signed.payload, ENTRY_BATCH_BYTES_MAX
-            )
-            batch = decode_batch(data, entry.chain, entry.envelope.seq)
+            batch = self._read(entry)
             rows = version_rows(self.view, entry, time, batch.time_ns, batch.ops)
-            self.dirty |= self.view.apply(
-                DeliveredEntry(entry.device, entry.chain, entry.envelope.seq, time, tuple(batch.ops))
-            )
+            self._show(entry, time, batch.ops)
         except (IntegrityError, MalformedMessage, AccessError) as error:
-            # Signed by a member, but sealed under no known key or ill-formed: it orders the log and changes nothing.
-            self.unreadable[entry.id] = error.what
-            log.warning("entry %s of device %s: %s", short(entry.id), short(entry.device), error)
+            # Signed by a member, but sealed under no known key or ill-formed. It changes nothing; it still has its
+            # place in the order, because the entries that follow it are not worse for it.
+            error.device, error.folder = short(entry.device), short(self.folder)
+            self.unreadable[entry.id] = error
+            log.warning("entry %s: %s", short(entry.id), error)
+            self._show(entry, time, ())
             return []
         return rows
+
+    def _read(self, entry: OpenedEntry) -> Batch:
+        envelope = entry.envelope
+        data = unseal_chunk(self.keys, envelope.epoch, BlobKind.BATCH, entry.signed.payload, ENTRY_BATCH_BYTES_MAX)
+        batch = decode_batch(data, entry.chain, envelope.seq)
+        if len(batch.ops) != envelope.op_count:
+            raise MalformedMessage(f"{len(batch.ops)} operations where the envelope states {envelope.op_count}")
+        return batch
+
+    def _show(self, entry: OpenedEntry, time: int, ops: Sequence[Op]) -> None:
+        delivered = DeliveredEntry(entry.device, entry.chain, entry.envelope.seq, time, tuple(ops))
+        self.dirty |= self.view.apply(delivered)
 
     def entries_at_relay(self, entries: Sequence[RecordId]) -> None:
         """Note that a relay's log holds these entries: their removals and renames are durable. Blocking."""
