@@ -179,6 +179,7 @@ DIAL_PAUSE_S_MAX: Final = 60.0
 DIAL_TRIES_MAX: Final = 1000  # attempts at one announcement: most of a day
 DIAL_TARGETS_MAX: Final = 1000  # announcements remembered
 UPLOAD_BATCH_BYTES: Final = 4 * MIB  # offered to a relay at once, sealed; half of WANT_BYTES_MAX leaves room for padding
+UPLOAD_LOOK_S: Final = 10.0  # between looks for versions of devices that went off before they uploaded them
 UPLOAD_RECORD_VERSIONS_MAX: Final = 1000  # versions in one stored record: a receipt comes within seconds
 RELAY_APPEND_ENTRIES_MAX: Final = 256  # entries appended in one request: one group commit at the relay
 SYNCED_ROW_BYTES_MAX: Final = 64 * MIB  # our own row: it names every version that a path stands for

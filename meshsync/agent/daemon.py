@@ -127,6 +127,7 @@ class Agent:
         )
         self.folders[folder.id] = folder
         await folder.start()
+        self.dialer.add(folder.inviter_addresses, folder.keys().discovery_key(folder.keys().current))
         self._tasks[f"folder {folder.id.hex()}"] = self.runtime.spawn(self._follow(folder), "follow membership")
         self.refresh()
         return folder

@@ -64,7 +64,8 @@ from meshsync.sync.settle import finished_intents, lost_parked
 from meshsync.sync.synced_tree import SyncedTree
 from meshsync.wire.peer_messages import Heads
 
-JOINING_KEY = "joining"
+JOINING_KEY = "joining"  # the device that invited, until one member's whole log is here
+ADDRESSES_KEY = "addresses"  # where the inviter was, one on each line
 
 
 class Folder:
@@ -104,7 +105,8 @@ class Folder:
         self.replica.load()
         self.root_path = Path(os.fsdecode(self.meta.get(ROOT_KEY) or b""))
         self.name = (self.meta.get(NAME_KEY) or b"").decode()
-        self.joining = self.meta.get(JOINING_KEY) is not None
+        self._inviter = self.meta.get(JOINING_KEY)
+        self.joining = self._inviter is not None
         self._store = FolderStore(self.database)
         self.chunk_rows: ChunkRows = self._store.chunks
         self.synced = SyncedTree(self._store.synced())
@@ -121,6 +123,11 @@ class Folder:
     def id(self) -> FolderId:
         """The folder's id."""
         return self.replica.folder
+
+    @property
+    def inviter_addresses(self) -> tuple[str, ...]:
+        """Where the device that invited this one was reached."""
+        return tuple((self.meta.get(ADDRESSES_KEY) or b"").decode().split())
 
     @property
     def local(self) -> LocalChunks:
@@ -311,9 +318,11 @@ class Folder:
     def _check_joined(self) -> None:
         if not self.joining:
             return
-        for heads in self.peers.values():
+        for device, heads in self.peers.items():
             complete = self.replica.has_membership(RecordId(heads.membership_head))
-            if complete and heads.chains and not self.replica.lacks(heads.chains):
+            # Another newcomer may hold nothing yet; the inviter has looked at its folder: it is empty.
+            tells = bool(heads.chains) or device == self._inviter
+            if complete and tells and not self.replica.lacks(heads.chains):
                 self._joined()
                 return
 
@@ -348,15 +357,27 @@ class Folder:
         reader.take_receipts((receipt,))
         self._changed()
 
-    def to_upload(self, limit: int) -> list[VersionRow]:
-        """Return versions that this device wrote and no receipt covers, oldest first. Blocking."""
-        own = self.replica.device.device
-        rows = []
-        for row in self.replica.versions.not_durable(limit * 4):
-            chain = self.replica.chains.rows(row.dot[:32])  # type: ignore[arg-type]
-            if chain and chain[0].device == own and row.change not in ("renamed", "deleted"):
-                rows.append(row)
-        return rows[:limit]
+    async def to_upload(self, limit: int) -> list[VersionRow]:
+        """Return versions that no receipt covers and that this device should bring to a relay, oldest first.
+
+        Its own; after them those that lie here of devices that are not linked, and may be off for long.
+        """
+        own, absent = [], []
+        for head in self.replica.chains.heads():
+            device = self.replica.chains.rows(head.chain)[0].device
+            if device == self.replica.device.device:
+                own.append(head.chain)
+            elif device not in self.peers:
+                absent.append(head.chain)
+        rows = await self._runtime.in_thread(self.replica.versions.to_store, own, limit)
+        if rows or not absent:
+            return rows
+        others = await self._runtime.in_thread(self.replica.versions.to_store, absent, limit * 4)
+        return [row for row in others if self._lies_here(row)][:limit]
+
+    def _lies_here(self, version: VersionRow) -> bool:
+        row = self.synced.rows.get(version.node)
+        return row is not None and row.content == unpack_content(version.content)
 
     def relay_problem(self, relay: DeviceId, what: str) -> None:
         """Tell the user why the relay does not serve the folder; empty when it does."""

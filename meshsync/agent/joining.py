@@ -11,7 +11,7 @@ from pathlib import Path
 
 from meshsync.agent.conversation import RelayConversation
 from meshsync.agent.daemon import Agent
-from meshsync.agent.folder import JOINING_KEY, Folder
+from meshsync.agent.folder import ADDRESSES_KEY, JOINING_KEY, Folder
 from meshsync.agent.founding import check_root, enter_folder
 from meshsync.agent.key_ring import keys_from_boxes, open_name
 from meshsync.agent.link_table import route
@@ -41,8 +41,6 @@ from meshsync.wire.relay_messages import (
     ticket_statement,
 )
 
-ADDRESSES_KEY = "addresses"
-
 
 async def join_folder(agent: Agent, ticket: Ticket, path: str) -> tuple[Folder, str]:
     """Become a member and begin to sync; return the folder and the route: "lan", "direct" or "relay".
@@ -67,7 +65,6 @@ async def join_folder(agent: Agent, ticket: Ticket, path: str) -> tuple[Folder, 
     await agent.runtime.in_thread(_mark, home.index, ticket)
     folder = await agent.open_folder(home)
     folder.replica.ticket_keys = ticket.keys
-    agent.dialer.add(ticket.addresses, keys.discovery_key(keys.current))
     return folder, via
 
 
@@ -75,7 +72,7 @@ def _mark(index: Path, ticket: Ticket) -> None:
     database = Database(index)
     with database.transaction():
         meta = Meta(database)
-        meta.set(JOINING_KEY, b"1")
+        meta.set(JOINING_KEY, ticket.inviter)
         meta.set(ADDRESSES_KEY, "\n".join(ticket.addresses).encode())
     database.close()
 

@@ -7,6 +7,7 @@ another; whatever ends a link, the next one goes on from the cursors.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 from collections.abc import Callable, Coroutine, Iterable
 from typing import Any, Protocol
@@ -30,6 +31,7 @@ from meshsync.limits import (
     DIAL_TIMEOUT_S,
     RECORDS_PAGE_BYTES_MAX,
     RELAY_APPEND_ENTRIES_MAX,
+    UPLOAD_LOOK_S,
     UPLOAD_RECORD_VERSIONS_MAX,
 )
 from meshsync.metalog.entry import SignedEntry
@@ -83,8 +85,8 @@ class RelayedFolder(Protocol):
     def uploader(self, relay: DeviceId) -> Uploader:
         """Return the one uploader to that relay."""
 
-    def to_upload(self, limit: int) -> list[VersionRow]:
-        """Return versions that this device should bring to a relay now, oldest first. Blocking."""
+    async def to_upload(self, limit: int) -> list[VersionRow]:
+        """Return versions that this device should bring to a relay now, oldest first."""
 
     def relay_problem(self, relay: DeviceId, what: str) -> None:
         """Tell the user why the relay does not serve the folder; empty when it does."""
@@ -286,12 +288,15 @@ class RelayClient:
         """Upload content whose entries the relay has: a stored record names their operations."""
         count = 0
         while True:
-            count = await appended.after(count)
+            # Without news too: a device may have gone whose versions only this one can bring to the relay now.
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(UPLOAD_LOOK_S):
+                    count = await appended.after(count)
             await self._upload_all(link, folder)
 
     async def _upload_all(self, link: Link, folder: RelayedFolder) -> None:
         while not folder.relay_rows.unseen_entries(link.peer, 1):
-            versions = await self._runtime.in_thread(folder.to_upload, UPLOAD_RECORD_VERSIONS_MAX)
+            versions = await folder.to_upload(UPLOAD_RECORD_VERSIONS_MAX)
             if not versions:
                 return
             try:

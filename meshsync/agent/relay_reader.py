@@ -37,7 +37,7 @@ class ReaderEvents(Protocol):
         """More content can be had from the relay."""
 
     def versions_durable(self) -> None:
-        """A receipt arrived."""
+        """Receipts arrived, or all of the relay's log was read."""
 
     def relay_lied(self, relay: DeviceId, evidence: Evidence) -> None:
         """Two signed heads of the relay contradict each other."""
@@ -77,6 +77,7 @@ class RelayReader:
                 await conversation.send(Attach(self._replica.folder, self._shown()))
                 self._check_head((await conversation.expect(Attached)).head)
                 await self._read_all(conversation)
+                self._events.versions_durable()
                 await conversation.send(Follow(self.cursor.index, self._shown()))
                 self._check_head((await conversation.expect(LogGrew)).head)
             finally:

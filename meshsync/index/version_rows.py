@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from meshsync.ids import Dot, NodeId
+from meshsync.ids import ChainId, Dot, NodeId
 from meshsync.index.database import Database
 
 
@@ -64,9 +64,11 @@ class VersionRows:
         rows = self._select("WHERE dot = ?", (dot,))
         return rows[0] if rows else None
 
-    def not_durable(self, limit: int) -> list[VersionRow]:
-        """Return up to `limit` versions that no receipt covers, oldest first."""
-        return self._select("WHERE durable = 0 ORDER BY position LIMIT ?", (limit,))
+    def to_store(self, chains: Sequence[ChainId], limit: int) -> list[VersionRow]:
+        """Return up to `limit` versions of these chains whose content no receipt covers, oldest first."""
+        marks = ", ".join("?" * len(chains))
+        where = f"WHERE durable = 0 AND change NOT IN ('renamed', 'deleted') AND substr(dot, 1, 32) IN ({marks})"
+        return self._select(f"{where} ORDER BY position LIMIT ?", (*chains, limit))
 
     def count(self) -> tuple[int, int]:
         """Return (versions, versions that are not durable)."""

@@ -148,7 +148,8 @@ def test_versions_are_listed_by_node_and_become_durable(database: Database) -> N
     versions.mark_durable([rows[0].dot])
     assert versions.count() == (2, 1)
     assert [row.durable for row in versions.by_node(NODE)] == [1, 0]
-    assert versions.not_durable(10) == [rows[1]]
+    assert versions.to_store([ChainId(b"\1" * 32), ChainId(b"\2" * 32)], 10) == [rows[1]]
+    assert versions.to_store([ChainId(b"\1" * 32)], 10) == []
     database.close()
 
 
