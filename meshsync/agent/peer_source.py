@@ -1,4 +1,7 @@
-"""Another member's device as a source of chunks. Invariant: one stream for each batch, so a failure costs one batch."""
+"""Another member's device as a source of chunks.
+
+Invariant: one stream for each batch, so a failure costs one batch; a broken rule costs the link.
+"""
 
 from __future__ import annotations
 
@@ -9,10 +12,10 @@ from meshsync.agent.fetcher import Absent, Need, Sealed
 from meshsync.chunking.pieces import piece_hashes
 from meshsync.content.seal import BlobKind
 from meshsync.crypto.folder_keys import FolderKeys
-from meshsync.errors import MalformedMessage
+from meshsync.errors import LinkClosed, MalformedMessage, PeerError, RoleForbids
 from meshsync.ids import EpochId, FolderId
 from meshsync.transport.base import Link, Priority
-from meshsync.wire.peer_messages import ChunkAbsent, ChunkFrame, OpenChunks, Want, WantItem
+from meshsync.wire.peer_messages import ChunkAbsent, ChunkFrame, FollowRefused, OpenChunks, Want, WantItem
 
 
 class PeerSource:
@@ -38,15 +41,24 @@ class PeerSource:
             await conversation.send(Want(tuple(self._item(need) for need in needs)))
             await conversation.finish()
             for at, need in enumerate(needs):
-                message = await conversation.receive()
-                if isinstance(message, ChunkFrame) and message.index == at:
-                    yield Sealed(need, message.form, EpochId(message.epoch), message.sealed)
-                elif isinstance(message, ChunkAbsent) and message.index == at:
-                    yield Absent(need)
-                else:
-                    raise MalformedMessage(f"{type(message).__name__} where the answer to chunk {at} was due")
+                yield await self._answer(conversation, at, need)
+        except PeerError as error:
+            self._link.close(error.what[:100])
+            raise
         finally:
             conversation.reset()
+
+    async def _answer(self, conversation: Conversation, at: int, need: Need) -> Sealed | Absent:
+        message = await conversation.receive()
+        if isinstance(message, ChunkFrame) and message.index == at:
+            return Sealed(need, message.form, EpochId(message.epoch), message.sealed)
+        if isinstance(message, ChunkAbsent) and message.index == at:
+            return Absent(need)
+        if message is None:
+            raise LinkClosed(f"{self._name} ended the stream before its answer to chunk {at}")
+        if isinstance(message, FollowRefused):
+            raise RoleForbids(f"{self._name} serves no chunks: {message.reason}")
+        raise MalformedMessage(f"{type(message).__name__} where the answer to chunk {at} was due")
 
     def _item(self, need: Need) -> WantItem:
         pieces = b""
