@@ -1,10 +1,12 @@
 """Answers a member's requests for chunks from what lies on this device, a bounded part at a time.
 
-Invariant: every item of a Want gets exactly one answer, in order; at most two parts of SERVE_PART_BYTES are held.
+Invariant: every item of a Want gets exactly one answer, in order; at most two parts of SERVE_PART_BYTES are held, for a
+chunk that is longer than its item states is not served.
 """
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Iterator, Sequence
 
 from meshsync.agent.conversation import Conversation
@@ -56,21 +58,26 @@ class ChunkServer:
         await conversation.finish()
 
     async def _answer(self, conversation: Conversation, want: Want) -> None:
-        pending = None
-        for part in parts(want.items):
-            following = self._runtime.spawn(self._runtime.in_thread(self._seal_part, part), "seal chunks")
-            if pending is not None:
-                for answer in await pending:
+        following: asyncio.Task[list[Answer]] | None = None
+        try:
+            for part in parts(want.items):
+                ready, following = following, self._spawn(part)
+                for answer in await ready if ready is not None else ():
                     await conversation.send(answer)
-            pending = following
-        if pending is not None:
-            for answer in await pending:
+            for answer in await following if following is not None else ():
                 await conversation.send(answer)
+        finally:
+            if following is not None:
+                following.cancel()
+                await asyncio.gather(following, return_exceptions=True)
+
+    def _spawn(self, part: list[tuple[int, WantItem]]) -> asyncio.Task[list[Answer]]:
+        return self._runtime.spawn(self._runtime.in_thread(self._seal_part, part), "seal chunks")
 
     def _seal_part(self, part: list[tuple[int, WantItem]]) -> list[Answer]:
         keys = self._keys()
-        wanted = [ChunkId(item.chunk) for _, item in part if item.kind == BlobKind.CHUNK]
-        here = self._chunks.find_chunks(wanted)
+        wanted = {ChunkId(item.chunk): item.size for _, item in part if item.kind == BlobKind.CHUNK}
+        here = self._chunks.find_chunks(list(wanted), wanted)
         return [self._seal_item(keys, index, item, here) for index, item in part]
 
     def _seal_item(self, keys: FolderKeys, index: int, item: WantItem, here: dict[ChunkId, bytes]) -> Answer:
@@ -79,7 +86,7 @@ class ChunkServer:
         kind = BlobKind(item.kind)
         chunk = ChunkId(item.chunk)
         data = here.get(chunk) if kind is BlobKind.CHUNK else self._chunks.find(chunk, kind)
-        if data is None:
+        if data is None or len(data) > item.size:
             return ChunkAbsent(index)
         self._on_served(len(data))
         if item.pieces:

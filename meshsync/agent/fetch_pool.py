@@ -40,6 +40,7 @@ class FetchPool:
         staging: Callable[[], Staging],
         partial: PartialRows,
         keys: Callable[[], FolderKeys],
+        chunk_min: int,
         on_ready: Callable[[], None],
     ) -> None:
         self.done_bytes = 0
@@ -50,6 +51,7 @@ class FetchPool:
         self._staging = staging
         self._partial = partial
         self._keys = keys
+        self._chunk_min = chunk_min
         self._on_ready = on_ready
         self._wanted: dict[NodeId, WriteFile] = {}
         self._queue: deque[NodeId] = deque()
@@ -147,6 +149,7 @@ class FetchPool:
                 self._store.chunks,
                 self._keys(),
                 content=action.content,
+                chunk_min=self._chunk_min,
                 path=display(path_text(action.target)),
                 base=base,
                 on_progress=self._progress,

@@ -170,6 +170,7 @@ class Folder:
             self._staging_area,
             self._partial,
             self.keys,
+            params.min,
             self._wake,
         )
         self.loop = FolderLoop(

@@ -6,7 +6,7 @@ Calls block; run them in a thread.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from meshsync.content.chunk_ids import chunk_id
 from meshsync.content.seal import BlobKind
@@ -43,9 +43,16 @@ class LocalChunks:
             return self._rows.list_bytes(chunk)
         return self.find_chunks([chunk]).get(chunk)
 
-    def find_chunks(self, chunks: Sequence[ChunkId]) -> dict[ChunkId, bytes]:
-        """Return the data chunks among `chunks` that are here. Each file is opened once."""
+    def find_chunks(
+        self, chunks: Sequence[ChunkId], sizes: Mapping[ChunkId, int] | None = None
+    ) -> dict[ChunkId, bytes]:
+        """Return the data chunks among `chunks` that are here. Each file is opened once.
+
+        `sizes`: bytes of each chunk as somebody states them; a chunk that is longer here is not read.
+        """
         places = self._rows.ranges_of(chunks)
+        if sizes is not None:
+            places = {chunk: [at for at in ranges if at.size <= sizes[chunk]] for chunk, ranges in places.items()}
         found: dict[ChunkId, bytes] = {}
         for attempt in range(RANGES_PER_CHUNK_MAX):
             by_node: dict[NodeId, list[tuple[ChunkId, Range]]] = {}

@@ -30,6 +30,7 @@ async def version_pieces(agent: Agent, folder: Folder, row: VersionRow) -> Async
         folder.chunk_rows,
         folder.keys(),
         content=unpack_content(row.content),
+        chunk_min=folder.replica.membership.genesis.chunk_min,
         path=os.fsdecode(row.path),
     )
     pieces = fetch.pieces()

@@ -40,7 +40,11 @@ class Fetched:
 
 
 class VersionFetch:
-    """Fetches the content of one version. `base` are the chunks (id, size) of the version that it replaces here."""
+    """Fetches the content of one version.
+
+    `base` are the chunks (id, size) of the version that it replaces here. `chunk_min` is the folder's least chunk size
+    in bytes, which only a file's last chunk may go below: it bounds how many chunks a file can be said to have.
+    """
 
     def __init__(
         self,
@@ -51,6 +55,7 @@ class VersionFetch:
         keys: FolderKeys,
         *,
         content: Content,
+        chunk_min: int,
         path: str,
         base: Sequence[tuple[ChunkId, int]] = (),
         on_progress: Callable[[int], None] = lambda size: None,
@@ -61,6 +66,7 @@ class VersionFetch:
         self._rows = rows
         self._keys = keys
         self._content = content
+        self._chunk_min = chunk_min
         self._path = path
         self._on_progress = on_progress
         self._bases = BaseChunks(base)
@@ -109,6 +115,8 @@ class VersionFetch:
             if node is None:
                 pending.pop()
             elif node.level == 0:
+                if node.size < self._chunk_min and node.offset + node.size < self._content.size:
+                    raise ManifestMismatch(f"a manifest with a chunk of {node.size} bytes inside the file")
                 yield node
             else:
                 pending.append(iter(expand(node, await self._list(node))))

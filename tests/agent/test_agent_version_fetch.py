@@ -28,6 +28,7 @@ from tests.support.virtual_runtime import VirtualRuntime
 
 EPOCH = commitment(b"e" * 32)
 KEYS = FolderKeys(FolderId(b"F" * 32), b"s" * 32, {EPOCH: b"e" * 32}, EPOCH)
+CHUNK_MIN = 42
 CHUNKS = [b"%d:" % number + bytes([number % 251]) * 40 for number in range(600)]
 
 letters = st.sampled_from([ChunkId(bytes([letter]) * 32) for letter in b"abcdefgh"])
@@ -91,7 +92,9 @@ class Scene:
         )
 
     def version(self, content: Content) -> VersionFetch:
-        return VersionFetch(self.runtime, self.fetcher, self.local, self.rows, KEYS, content=content, path="docs/a")
+        return VersionFetch(
+            self.runtime, self.fetcher, self.local, self.rows, KEYS, content=content, chunk_min=CHUNK_MIN, path="docs/a"
+        )
 
     async def fetch(self, content: Content, staged: StagedTwin, resumed: bool = False) -> None:
         await self.fetcher.add_source(self.member)
@@ -132,6 +135,21 @@ async def test_a_manifest_that_lies_about_a_chunks_length_is_refused(scene: Scen
     content = scene.member.offer(CHUNKS[:2], sizes)
     with pytest.raises(ManifestMismatch):
         await scene.fetch(content, StagedTwin(content.size))
+
+
+async def test_a_file_of_chunks_below_the_folders_minimum_is_refused_at_the_first(scene: Scene) -> None:
+    content = scene.member.offer([b"x" * (CHUNK_MIN - 1)] * 500)
+    staged = StagedTwin(content.size)
+    with pytest.raises(ManifestMismatch):
+        await scene.fetch(content, staged)
+    assert staged.written == 0 and data_id(b"x" * (CHUNK_MIN - 1)) not in scene.member.asked
+
+
+async def test_the_last_chunk_may_be_as_small_as_it_is(scene: Scene) -> None:
+    content = scene.member.offer([*CHUNKS[:2], b"end"])
+    staged = StagedTwin(content.size)
+    await scene.fetch(content, staged)
+    assert staged.data.endswith(b"end")
 
 
 async def test_reading_without_placing_refuses_the_same(scene: Scene) -> None:
