@@ -196,6 +196,7 @@ VERSIONS_LISTED_MAX: Final = 100_000  # versions in one listing
 CAT_WAIT_S: Final = 20.0  # for one piece of an old version to be found
 MALLOC_MMAP_THRESHOLD_BYTES: Final = 32 * MIB  # larger buffers are mapped and unmapped at each use, which halves speed
 RANGES_PER_CHUNK_MAX: Final = 4  # places in the user's files that are tried for one chunk
+WAIT_NOTICE_S: Final = 0.2  # `wait` gives the watcher this long to tell of what was written just before
 FETCH_LOCAL_CHUNKS: Final = 32  # chunks looked for on this device in one thread job
 FETCH_DELTA_CHUNKS_MAX: Final = 8  # of FETCH_LOCAL_CHUNKS; with more of them missing no deltas are asked for
 FOLDER_KEYS_BYTES_MAX: Final = 1 * MIB  # the key file of a folder: 64 bytes for each epoch

@@ -78,6 +78,7 @@ class MemberLink:
         self._folders = folders
         self._pair = pair
         self._tasks: set[asyncio.Task[None]] = set()
+        self._refused: dict[FolderId, asyncio.Future[None]] = {}
         self._following: dict[FolderId, asyncio.Task[None]] = {}
         self._serving = asyncio.Semaphore(SERVED_STREAMS_MAX)
 
@@ -151,9 +152,26 @@ class MemberLink:
             await conversation.send(FollowRefused("not shared with this device"))
             await conversation.finish()
         elif isinstance(message, FollowLog):
+            self._nudge(service.replica.folder)
             await LogServer(self._runtime, service.replica).serve(conversation)
         else:
             await service.chunk_server.serve(conversation)
+
+    def _nudge(self, folder: FolderId) -> None:
+        """The peer has the folder now: ask it again at once if it refused before."""
+        waiting = self._refused.get(folder)
+        if waiting is not None and not waiting.done():
+            waiting.set_result(None)
+
+    async def _pause(self, folder: FolderId, seconds: float) -> None:
+        waiting: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._refused[folder] = waiting
+        timer = self._spawn(self._runtime.sleep(seconds), "follow retry")
+        timer.add_done_callback(lambda _: self._nudge(folder))
+        try:
+            await waiting
+        finally:
+            timer.cancel()
 
     async def _follow(self, service: SharedFolder) -> None:
         name = f"device {short(self.link.peer)}"
@@ -178,7 +196,7 @@ class MemberLink:
                 finally:
                     conversation.reset()
                 # The peer may not know yet that both are members: it learns it from the relay or another device.
-                await self._runtime.sleep(delay * (0.5 + self._runtime.random()))
+                await self._pause(service.replica.folder, delay * (0.5 + self._runtime.random()))
                 delay = min(delay * 2, 60.0)
         except TransientError as error:
             log.info("stopped following %s: %s", short(self.link.peer), error)
@@ -186,8 +204,8 @@ class MemberLink:
             log.warning("device %s broke the protocol: %s", short(self.link.peer), error)
             self.link.close(error.what[:100])
         finally:
+            # The end of the link cancels this task here once more: what must happen comes before the first wait.
             for task in adding:
                 task.cancel()
-            await asyncio.gather(*adding, return_exceptions=True)
-            await service.fetcher.remove_source(source)
             service.peer_gone(self.link.peer)
+            await service.fetcher.remove_source(source)

@@ -22,6 +22,7 @@ from meshsync.content.record import Kind
 from meshsync.content.ticket import parse_ticket
 from meshsync.errors import ConfigError, NotFound, PeerTimeout
 from meshsync.ids import short
+from meshsync.limits import WAIT_NOTICE_S
 from meshsync.roles import Role
 
 _ROLES = {"owner": Role.OWNER, "writer": Role.WRITER, "reader": Role.READER, "backup": Role.BACKUP}
@@ -204,6 +205,8 @@ class Service:
         agent = self._agent
         started = agent.runtime.monotonic()
         folders = versions_report.folders_of(agent, request.folder)
+        # What a script wrote just before is told by the watcher within this time.
+        await agent.runtime.sleep(WAIT_NOTICE_S)
         try:
             async with asyncio.timeout(request.timeout_s):
                 while True:
