@@ -84,7 +84,7 @@ class Agent:
         self.endpoint = await QuicEndpoint.open(
             runtime, self.keys, self.options.listen or "0.0.0.0:0", self.options.engine or "qh3", policy
         )
-        self.links = LinkTable(runtime, self.keys.device, self._make_link, self.note_change)
+        self.links = LinkTable(runtime, self.keys.device, self._make_link, self._links_changed)
         self.dialer = Dialer(
             runtime,
             self.endpoint,
@@ -215,7 +215,10 @@ class Agent:
         path = route(link.address)
         await link.wait_closed()
         self.counters.link_ended(path, link.bytes_received, link.bytes_sent)
-        self.dialer.refresh()
+
+    def _links_changed(self) -> None:
+        self.dialer.refresh()  # only now: while the table holds a link, nobody is dialled in its place
+        self.note_change()
 
     async def _accept(self) -> None:
         while True:

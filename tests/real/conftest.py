@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
 from tests.real.netns import Lan, missing
+from tests.support.real_mesh import Mesh
 
 
 @pytest.fixture
@@ -19,4 +21,11 @@ def lan() -> Iterator[Lan]:
     if why:
         pytest.skip(why)
     with Lan(["laptop", "desk", "phone", "relay"]) as made:
+        yield made
+
+
+@pytest.fixture
+def mesh(tmp_path: Path) -> Iterator[Mesh]:
+    """Processes on loopback, ended afterwards."""
+    with Mesh(tmp_path) as made:
         yield made

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from pathlib import Path
-
 import pytest
 
 from tests.real.trees import MIB, incompressible, small_files
@@ -12,12 +9,6 @@ from tests.support.real_mesh import Mesh, differences, settle
 
 pytestmark = pytest.mark.slow
 BIG_BYTES = 64 * MIB
-
-
-@pytest.fixture
-def mesh(tmp_path: Path) -> Iterator[Mesh]:
-    with Mesh(tmp_path) as made:
-        yield made
 
 
 def test_what_was_written_while_the_other_was_off_comes_from_the_relay(mesh: Mesh) -> None:
@@ -84,6 +75,5 @@ def test_a_version_of_a_device_that_left_before_it_uploaded_is_made_durable_by_o
     mesh.relay.up()
     laptop.wait(durable=True)
     laptop.down()
-    phone_sees = mesh.relay
-    phone_sees.down()
-    assert phone_sees.ask("check")["problems"] == []
+    mesh.relay.down()
+    assert mesh.relay.ask("check")["problems"] == []
