@@ -76,7 +76,10 @@ class ChunkServer:
 
     def _seal_part(self, part: list[tuple[int, WantItem]]) -> list[Answer]:
         keys = self._keys()
-        wanted = {ChunkId(item.chunk): item.size for _, item in part if item.kind == BlobKind.CHUNK}
+        wanted: dict[ChunkId, int] = {}
+        for _, item in part:
+            if item.kind == BlobKind.CHUNK:
+                wanted[ChunkId(item.chunk)] = max(item.size, wanted.get(ChunkId(item.chunk), 0))
         here = self._chunks.find_chunks(list(wanted), wanted)
         return [self._seal_item(keys, index, item, here) for index, item in part]
 

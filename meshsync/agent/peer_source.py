@@ -5,6 +5,7 @@ Invariant: one stream for each batch, so a failure costs one batch; a broken rul
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncGenerator, Sequence
 
 from meshsync.agent.conversation import Conversation
@@ -12,8 +13,9 @@ from meshsync.agent.fetcher import Absent, Need, Sealed
 from meshsync.chunking.pieces import piece_hashes
 from meshsync.content.seal import BlobKind
 from meshsync.crypto.folder_keys import FolderKeys
-from meshsync.errors import LinkClosed, MalformedMessage, PeerError, RoleForbids
+from meshsync.errors import LinkClosed, MalformedMessage, PeerError, PeerTimeout, RoleForbids
 from meshsync.ids import EpochId, FolderId
+from meshsync.limits import FETCH_ANSWER_S
 from meshsync.transport.base import Link, Priority
 from meshsync.wire.peer_messages import ChunkAbsent, ChunkFrame, FollowRefused, OpenChunks, Want, WantItem
 
@@ -49,7 +51,11 @@ class PeerSource:
             conversation.reset()
 
     async def _answer(self, conversation: Conversation, at: int, need: Need) -> Sealed | Absent:
-        message = await conversation.receive()
+        try:
+            async with asyncio.timeout(FETCH_ANSWER_S):
+                message = await conversation.receive()
+        except TimeoutError:
+            raise PeerTimeout(f"{self._name} owes the answer to chunk {at} for {FETCH_ANSWER_S:g} s") from None
         if isinstance(message, ChunkFrame) and message.index == at:
             return Sealed(need, message.form, EpochId(message.epoch), message.sealed)
         if isinstance(message, ChunkAbsent) and message.index == at:

@@ -150,9 +150,9 @@ def health(agent: Agent) -> list[api.HealthItem]:
                     )
                 )
         unreadable = folder.replica.unreadable
-        for device in sorted({error.device for error in unreadable.values()})[:20]:
-            why = next(error.what for error in unreadable.values() if error.device == device)
-            what = f"{folder.name}: changes of device {device} are skipped, because they are malformed"
+        for author in sorted({error.device for error in unreadable.values()})[:20]:
+            why = next(error.what for error in unreadable.values() if error.device == author)
+            what = f"{folder.name}: changes of device {author} are skipped, because they are malformed"
             items.append(api.HealthItem(what=what, why=why, next="Update meshsync on both devices."))
         if folder.evidence:
             items.append(

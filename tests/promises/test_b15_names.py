@@ -81,6 +81,6 @@ async def test_a_file_beneath_a_link_is_written_beside_it_and_never_through_it(t
         beneath = replace(mallory.put(b"x", mallory.hold([b"1"])), parent=NodeId(entry.dot(0)), path=(b"d", b"x"))
         mallory.write(beneath)
         await scene.gets(mallory, b"next", b"2")
-        await scene.until(lambda: (scene.root / "d" / "x").is_file())
+        await scene.until((scene.root / "d" / "x").is_file)
         links = [path.readlink() for path in scene.root.iterdir() if path.is_symlink()]
         assert list(outside.iterdir()) == [] and links == [outside] and not (scene.root / "d").is_symlink()

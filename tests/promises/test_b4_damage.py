@@ -9,10 +9,12 @@ from pathlib import Path
 
 import pytest
 
+from meshsync.agent import peer_source
 from meshsync.content.chunk_ids import chunk_id
 from meshsync.content.seal import BlobKind, seal_chunk
 from meshsync.crypto.folder_keys import FolderKeys, commitment
 from meshsync.ids import ChunkId, FolderId
+from meshsync.transport.base import Priority
 from meshsync.wire.peer_messages import ChunkAbsent, ChunkFrame, Message, WantItem
 from tests.support.member_scene import WAIT_S, Answer, Member, honest, open_scene
 
@@ -159,3 +161,20 @@ async def test_b5_a_member_that_says_it_has_nothing_delays_nothing(tmp_path: Pat
         mallory.write(mallory.put(b"announced by mallory", mallory.hold(CHUNKS)))
         carol.announce()
         await scene.until(lambda: scene.files().get(b"announced by mallory") == WHOLE)
+
+
+async def test_b5_a_member_that_stays_silent_holds_up_nothing_for_ever(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(peer_source, "FETCH_ANSWER_S", 0.05)
+    async with open_scene(tmp_path) as scene:
+        mallory, carol = await scene.member(b"m"), await scene.member(b"c")
+        mallory.answer = lambda member, index, item: None
+        carol.hold(CHUNKS)
+        await scene.connect(mallory)
+        mallory.write(mallory.put(b"file", mallory.hold(CHUNKS)))
+        await scene.until(lambda: bool(mallory.asked))
+        await scene.connect(carol)
+        await scene.until(lambda: scene.files().get(b"file") == WHOLE)
+        assert mallory.link is not None
+        await (await mallory.link.open_stream(Priority.BULK)).send(b"")  # silence costs the stream, not the link

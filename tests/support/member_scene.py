@@ -55,7 +55,7 @@ from meshsync.wire.peer_messages import (
 WAIT_S = 10.0
 DISCOVERY = b"d" * 32
 
-Answer = Callable[["Member", int, WantItem], Message]
+Answer = Callable[["Member", int, WantItem], Message | None]
 
 
 def honest(member: Member, index: int, item: WantItem) -> Message:
@@ -166,7 +166,12 @@ class Member:
             assert isinstance(want, Want)
             for index, item in enumerate(want.items):
                 self.asked.append(ChunkId(item.chunk))
-                await conversation.send(self.answer(self, index, item))
+                message = self.answer(self, index, item)
+                if message is None:  # silence: the stream stays open and nothing comes
+                    await conversation.receive()
+                    await asyncio.Event().wait()
+                    return
+                await conversation.send(message)
             await conversation.finish()
 
     async def _push(self, conversation: Conversation) -> None:
