@@ -168,6 +168,7 @@ PIECE_DELTA_RATIO_MAX: Final = 0.7  # a piece delta longer than this share of th
 FETCH_BATCH_BYTES: Final = 2 * MIB  # asked for in one request: long enough to fill the link, short enough to move over
 FETCH_BATCHES_PER_SOURCE: Final = 3  # requests under way at one source: hides the round trip and the opening of chunks
 FETCH_OPEN_BYTES: Final = 512 * KIB  # sealed bytes opened in one thread job
+FETCH_ANSWER_S: Final = 120.0  # for a member's next answer, after which others are asked: 256 KiB at 3 kB/s
 FETCH_RETRY_S: Final = 5.0  # seconds after which sources that lacked a chunk are asked again
 FETCH_DAMAGED_TRIES_MAX: Final = 3  # times one source may answer a chunk with bytes that fail their check
 SERVED_STREAMS_MAX: Final = 64  # streams of one link that are answered at once; more wait to be accepted
