@@ -1,4 +1,4 @@
-"""The contents that came before a version.
+"""What came before a version: which contents, and under which names.
 
 Invariant: the answer depends on the set of versions only; it is bounded by the newest ANCESTORS_MAX.
 """
@@ -9,9 +9,11 @@ import heapq
 from collections.abc import Iterator, Mapping
 
 from meshsync.content.record import Content
-from meshsync.ids import Dot
+from meshsync.ids import Dot, NodeId
 from meshsync.limits import ANCESTORS_MAX
 from meshsync.sync.node import Version
+
+Put = tuple[Content, NodeId, bytes]
 
 
 def ancestors(version: Version, known: Mapping[Dot, Version]) -> Iterator[Version]:
@@ -30,9 +32,14 @@ def ancestors(version: Version, known: Mapping[Dot, Version]) -> Iterator[Versio
         yield version
 
 
-def ancestor_contents(version: Version, known: Mapping[Dot, Version]) -> set[Content]:
-    """Return the contents of `ancestors`."""
-    return {earlier.content for earlier in ancestors(version, known)}
+def ancestor_puts(version: Version, known: Mapping[Dot, Version]) -> set[Put]:
+    """Return what the `ancestors` held, and where."""
+    return {put_of(earlier) for earlier in ancestors(version, known)}
+
+
+def put_of(version: Version) -> Put:
+    """Return what a version holds, and the parent and name under which its author had it."""
+    return version.content, version.parent, version.name
 
 
 def _newest_first(version: Version) -> tuple[int, bytes, bytes]:

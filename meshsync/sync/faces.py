@@ -11,7 +11,7 @@ from typing import Protocol
 
 from meshsync.content.record import Content, Kind
 from meshsync.ids import Dot, NodeId
-from meshsync.sync.ancestors import ancestor_contents
+from meshsync.sync.ancestors import ancestor_puts, put_of
 from meshsync.sync.names import copy_id, derived_name
 from meshsync.sync.node import DIRECTORY, Face, Node, Version
 from meshsync.sync.stamp import FIRST, Stamp
@@ -82,15 +82,15 @@ def _file_faces(node: Node, files: list[Version], context: Context) -> list[Face
 
 
 def _stale(files: list[Version], context: Context) -> list[Version]:
-    """Versions that replace nothing and equal an ancestor of another: a joiner's older copy."""
+    """Versions that replace nothing and equal an ancestor of another, put at the same place: a joiner's older copy."""
     if all(version.replaces for version in files) or not any(version.replaces for version in files):
         return []
-    past = [(v.content, ancestor_contents(v, context.versions)) for v in files if v.replaces]
+    past = [(v.content, ancestor_puts(v, context.versions)) for v in files if v.replaces]
     return [
         version
         for version in files
         if not version.replaces
-        and any(version.content in contents and version.content != content for content, contents in past)
+        and any(put_of(version) in puts and version.content != content for content, puts in past)
     ]
 
 

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from meshsync.content.record import Content, Kind
 from meshsync.ids import ROOT, Dot, NodeId
 from meshsync.limits import DERIVED_NAME_TRIES
-from meshsync.sync.ancestors import ancestor_contents
+from meshsync.sync.ancestors import ancestor_puts, put_of
 from meshsync.sync.names import derived_name
 from meshsync.sync.node import DIRECTORY, Face, Node, Version
 
@@ -202,12 +202,13 @@ class Listing:
         return list(classes.values())
 
     def _newer(self, face: Face, faces: list[Face]) -> Content | None:
-        """Return the content that came of `face`'s, if its versions replace nothing and equal an ancestor of it."""
+        """Return the content that came of `face`'s, if its versions replace nothing and equal ancestors of it."""
         if not face.original or face.content == DIRECTORY:
             return None
+        puts = {put_of(self._versions[name]) for name in face.versions}
         for other in faces:
             if other.content != face.content and not other.original:
-                for name in other.versions:
-                    if face.content in ancestor_contents(self._versions[name], self._versions):
-                        return other.content
+                past = (ancestor_puts(self._versions[name], self._versions) for name in other.versions)
+                if puts <= set().union(*past):
+                    return other.content
         return None

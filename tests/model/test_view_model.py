@@ -239,3 +239,19 @@ def test_the_exec_bit_does_not_revive() -> None:
     a.set_executable(F, True)
     b.delete(F)
     assert meet(a, b) == {}
+
+
+def test_an_old_content_moved_to_another_name_is_no_stale_copy() -> None:
+    a, b = shared((F, file(1)))
+    a.edit(F, file(2))
+    a.create(G, file(1))  # the user kept the old content under another name
+    b.rename(F, G)
+    assert contents(meet(a, b)) == {file(1), file(2)}
+
+
+def test_an_older_copy_created_at_the_same_place_is_stale() -> None:
+    a, b = devices()
+    a.create(F, file(1))
+    a.edit(F, file(2))
+    b.create(F, file(1))
+    assert meet(a, b) == {F: file(2)}

@@ -29,6 +29,11 @@ class Version(NamedTuple):
     op: Put
 
 
+def place_of(version: Version) -> tuple[Content, NodeId, bytes]:
+    """Return what a version holds, and where its author had it."""
+    return version.op.content, version.op.parent, version.op.name
+
+
 class Spot(NamedTuple):
     """Where a node is placed: base placement (None where no operation placed it), its stamp, parent and name."""
 
@@ -214,8 +219,8 @@ class ViewModel:
 
     # --- what is shown ---------------------------------------------------------------------------------------
 
-    def _ancestors(self, version: Version) -> set[Content]:
-        """Contents of the ANCESTORS_MAX newest versions that `version` came after."""
+    def _ancestors(self, version: Version) -> set[tuple[Content, NodeId, bytes]]:
+        """What the ANCESTORS_MAX newest versions that `version` came after held, and where."""
         found: dict[Dot, Version] = {}
         edge = {version.stamp.dot: version}
         while edge and len(found) <= ANCESTORS_MAX:
@@ -226,7 +231,7 @@ class ViewModel:
                 if name in self.versions and name not in found:
                     edge[name] = self.versions[name]
         del found[version.stamp.dot]
-        return {v.op.content for v in found.values()}
+        return {place_of(v) for v in found.values()}
 
     def _make_faces(self) -> None:
         attrs = {op.node: op.executable for _, op in self.ops if isinstance(op, Attr)}
@@ -259,7 +264,7 @@ class ViewModel:
             v
             for v in versions
             if not v.op.replaces
-            and any(v.op.content in self._ancestors(w) and v.op.content != w.op.content for w in versions)
+            and any(place_of(v) in self._ancestors(w) and v.op.content != w.op.content for w in versions)
         ]
         visible = [v for v in versions if v not in hidden]
         main = max(visible, key=lambda version: version.stamp)
@@ -334,7 +339,8 @@ class ViewModel:
         classes: dict[Content, Shown] = {}
         stale: list[tuple[Face, Face]] = []
         for face in order:
-            newer = [f for f in order if f.content != face.content and face.content in past[id(f)]]
+            puts = {place_of(self.versions[v]) for v in face.versions}
+            newer = [f for f in order if f.content != face.content and puts <= past[id(f)]]
             if face.originals and newer and face.content != DIRECTORY:
                 stale.append((face, newer[0]))
             else:
