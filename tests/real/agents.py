@@ -14,7 +14,7 @@ from tests.real.netns import Host, Lan
 from tests.real.trees import compare_trees
 
 BIN = Path(sys.executable).parent
-SETTLE_TIMEOUT_S = 300.0
+SETTLE_TIMEOUT_S = 500.0
 
 
 @dataclass(frozen=True)
