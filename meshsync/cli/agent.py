@@ -39,7 +39,7 @@ def up_command(
 ) -> None:
     """Start the agent in the background.
 
-    Options are kept for the next start. Example: meshsync up --relay quic://relay.example:4433#4-pupil-drumbeat
+    Options are kept for the next start. Example: meshsync up --relay quic://HOST:4433#TOKEN
     """
     session.home.create()
     if launch.is_running(session.home):

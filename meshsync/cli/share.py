@@ -60,7 +60,7 @@ def share_command(session: Session, *, path: str, name: str, ro: bool, expires: 
 @click.option("--no-wait", is_flag=True, help="Return before the first sync is complete.")
 @common
 def join_command(session: Session, ticket: str, path: str, no_wait: bool) -> None:
-    """Join a folder with a ticket or code; starts the agent if needed. Example: meshsync join 7-crossover-sunset"""
+    """Join a folder with a ticket; starts the agent if needed. Example: meshsync join meshsync1k00w884bk… ~/Docs"""
     launch.ensure_running(session.home)
     body = {"ticket": ticket, "path": folder_path(path) if path else ""}
     if no_wait:
