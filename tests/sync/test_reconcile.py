@@ -204,6 +204,18 @@ def test_p4_h4_delete_of_a_directory_against_its_rename() -> None:
     assert tree(one) == tree(other) == {E: DIRECTORY, (*E, b"x"): file(1)}
 
 
+def test_the_first_operation_inside_a_dropped_directory_puts_it_again() -> None:
+    one, other = pair((D, DIRECTORY), ((*D, b"x"), file(1)))
+    one.disk.write((*D, b"y"), file(2))
+    other.disk.delete(D)
+    settle(one, other)
+    assert tree(one) == {D: DIRECTORY, (*D, b"y"): file(2)}
+    one.disk.delete((*D, b"y"))
+    assert kinds(one.plan()) == ["Put", "Drop"]
+    settle(one, other)
+    assert tree(one) == tree(other) == {D: DIRECTORY}
+
+
 def test_p7_a_deletion_reaches_a_device_that_was_away_and_is_not_undone_by_it() -> None:
     one, other = pair((F, file(1)), (G, file(2)))
     one.disk.delete(F)
