@@ -69,6 +69,7 @@ class Agent:
         self.stopping = asyncio.Event()
         self.discovery_problem = ""
         self.joining: dict[bytes, asyncio.Future[Link]] = {}  # by a ticket's discovery key
+        self.inviters: dict[bytes, DeviceId] = {}  # the same
         self._discoveries = discoveries
         self._faults = Faults(options.fault)
         self._tasks: dict[str, asyncio.Task[None]] = {}
@@ -91,6 +92,7 @@ class Agent:
             lambda: {key: key for key in (*self._discovery_keys(), *self.joining)},
             self._linked,
             self._dialed,
+            self._recognise,
         )
         for text in self.options.relays:
             self.add_relay(parse_relay_address(text))
@@ -190,6 +192,11 @@ class Agent:
     def _authorize(self, device: DeviceId) -> str | None:
         known = any(folder.knows(device) for folder in self.folders.values())
         return None if known or self.invitations.any_open() else "unknown"
+
+    def _recognise(self, key: bytes, device: DeviceId) -> bool:
+        if key in self.inviters:
+            return device == self.inviters[key]
+        return any(folder.knows(device) for folder in self.folders.values())
 
     def _make_link(self, link: Link) -> MemberLink:
         return MemberLink(self.runtime, link, folders=self.folders.values, pair=self._pair)

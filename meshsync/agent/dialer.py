@@ -10,10 +10,12 @@ import asyncio
 import logging
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 
 from meshsync.discovery.base import Event, Found, Unavailable
 from meshsync.discovery.tags import match_tags
 from meshsync.errors import AccessError, MeshsyncError
+from meshsync.ids import DeviceId
 from meshsync.limits import (
     DIAL_JITTER_S,
     DIAL_PAUSE_S,
@@ -47,16 +49,19 @@ class Dialer:
         keys: Callable[[], Mapping[bytes, bytes]],
         linked: Callable[[str], bool],
         take: Callable[[Link, bytes], None],
+        recognise: Callable[[bytes, DeviceId], bool],
     ) -> None:
         """`keys()` are the discovery keys by themselves; `linked(address)` tells whether a link to there lives.
 
-        `take` gets each new link and the key that it was dialled with.
+        `take` gets each new link and the key that it was dialled with. `recognise(key, device)`: whether `device` may
+        answer a dial with `key`; an announcement can be copied by anyone, so to any other nothing is proven.
         """
         self._runtime = runtime
         self._endpoint = endpoint
         self._keys = keys
         self._linked = linked
         self._take = take
+        self._recognise = recognise
         self._targets: dict[tuple[str, ...], Target] = {}
         self._found: dict[tuple[str, ...], Found] = {}
         self._fixed: dict[tuple[str, ...], bytes] = {}
@@ -113,7 +118,13 @@ class Dialer:
                 if any(self._linked(other) for other in addresses):
                     return
                 try:
-                    link = await self._endpoint.dial(address, expect=None, discovery_key=key, timeout_s=DIAL_TIMEOUT_S)
+                    link = await self._endpoint.dial(
+                        address,
+                        expect=None,
+                        discovery_key=key,
+                        timeout_s=DIAL_TIMEOUT_S,
+                        recognise=partial(self._recognise, key),
+                    )
                 except AccessError as error:
                     log.info("%s: %s", address, error)
                 except MeshsyncError as error:

@@ -122,6 +122,10 @@ class Link(Protocol):
         """Return when the link has ended, for whatever reason."""
 
 
+Recognise = Callable[[DeviceId], bool]
+"""Whether the device that answered is one that this side wants to be known to."""
+
+
 class Endpoint(Protocol):
     """Where links start and arrive."""
 
@@ -130,14 +134,20 @@ class Endpoint(Protocol):
         """The UDP port, 1 to 65535."""
 
     async def dial(
-        self, address: str, *, expect: DeviceId | None, discovery_key: bytes | None, timeout_s: float
+        self,
+        address: str,
+        *,
+        expect: DeviceId | None,
+        discovery_key: bytes | None,
+        timeout_s: float,
+        recognise: Recognise | None = None,
     ) -> Link:
         """Return a link to the device at `address` ("host:port", "[v6]:port").
 
-        `expect`: the only device that may answer, None for any. `discovery_key`: of a folder thought to be shared, None
-        if the peer speaks first. Raises PeerTimeout after `timeout_s`, PeerIdentityMismatch if another device answers
-        (nothing was proven to it), NotAMember if the peer refuses this device, LinkClosed, ConfigError on a bad
-        address.
+        `expect`: the only device that may answer; None for any that `recognise` knows, or for whoever does where
+        that is None too. `discovery_key`: of a folder thought to be shared, None if the peer speaks first. Raises
+        PeerTimeout after `timeout_s`, PeerIdentityMismatch if another answers (nothing was proven to it), NotAMember if
+        the peer refuses this device, LinkClosed, ConfigError on a bad address.
         """
 
     async def accept(self) -> Link:

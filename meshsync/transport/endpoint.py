@@ -18,7 +18,7 @@ from meshsync.ids import DeviceId
 from meshsync.limits import HANDSHAKE_TIMEOUT_S, LINKS_ACCEPT_QUEUE_MAX
 from meshsync.runtime import Runtime
 from meshsync.transport.auth import authenticate_client, authenticate_server
-from meshsync.transport.base import CloseCode, Policy, Priority
+from meshsync.transport.base import CloseCode, Policy, Priority, Recognise
 from meshsync.transport.certificate import Certificate, certificate_hash
 from meshsync.transport.engines.base import EngineFactory
 from meshsync.transport.guard import Admission
@@ -99,6 +99,7 @@ class LinkEndpoint:
         expect: DeviceId | None,
         discovery_key: bytes | None,
         timeout_s: float = HANDSHAKE_TIMEOUT_S,
+        recognise: Recognise | None = None,
     ) -> QuicLink:
         if self._closed:
             raise LinkClosed("the endpoint is closed")
@@ -113,7 +114,8 @@ class LinkEndpoint:
         try:
             await link.wait_handshake()
             peer = await authenticate_client(
-                await link.open_stream(Priority.INTERACTIVE), self._client_session(link, expect, discovery_key)
+                await link.open_stream(Priority.INTERACTIVE),
+                self._client_session(link, expect, discovery_key, recognise),
             )
             link.authenticated(peer)
         except MeshsyncError as error:
@@ -273,7 +275,9 @@ class LinkEndpoint:
             return "busy"
         return self._policy.authorize(device)
 
-    def _client_session(self, link: QuicLink, expect: DeviceId | None, discovery_key: bytes | None) -> ClientSession:
+    def _client_session(
+        self, link: QuicLink, expect: DeviceId | None, discovery_key: bytes | None, recognise: Recognise | None
+    ) -> ClientSession:
         certificate = link.engine.peer_certificate()
         if certificate is None:
             raise MalformedMessage("the server showed no certificate")
@@ -284,6 +288,7 @@ class LinkEndpoint:
             self.now(),
             expect=expect,
             discovery_key=discovery_key,
+            recognise=recognise,
         )
 
     # --- for subclasses ------------------------------------------------------------------------------------------

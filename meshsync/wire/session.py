@@ -189,14 +189,17 @@ class ClientSession(_Session):
         *,
         expect: DeviceId | None = None,
         discovery_key: bytes | None = None,
+        recognise: Callable[[DeviceId], bool] | None = None,
     ) -> None:
         """`certificate_hash` is of the certificate that the server showed; `nonce` has 32 fresh random bytes.
 
-        `expect` is the only device that may answer; None for whoever does (pairing). `discovery_key` is of a folder
+        `expect` is the only device that may answer; None for any that `recognise` knows, or for whoever does where that
+        is None too. To any other this device proves nothing. `discovery_key` is of a folder
         that both are thought to share; None if the server speaks first.
         """
         super().__init__(keys, certificate_hash, nonce, now, State.PROOF)
         self._expect = expect
+        self._recognise = recognise
         self._discovery_key = discovery_key
         self._transcript = b""
         self._candidate = DeviceId(b"")
@@ -229,6 +232,8 @@ class ClientSession(_Session):
             raise PeerIdentityMismatch(
                 f"the peer is device {short(device)}, not the expected one", device=short(self._expect)
             )
+        if self._recognise is not None and not self._recognise(device):
+            raise PeerIdentityMismatch("the peer is a device that shares nothing with this one", device=short(device))
         self._candidate = device
         self._transcript = signed + self._keys.device
         self.state = State.VERDICT

@@ -19,7 +19,7 @@ from meshsync.errors import (
     PeerIdentityMismatch,
     PeerTimeout,
 )
-from meshsync.ids import DeviceId
+from meshsync.ids import DeviceId, short
 from meshsync.wire.session import (
     Accept,
     ClientProof,
@@ -144,6 +144,12 @@ class TestSilence:
         with pytest.raises(PeerIdentityMismatch):
             a.receive(*one(Door().session().receive(*one(a.start()))))
         assert a.state is State.CLOSED and a.peer is None
+
+    def test_the_client_proves_nothing_to_a_device_that_it_does_not_recognise(self) -> None:
+        a = ClientSession(ANNE, CERTIFICATE, b"n" * 32, 0.0, discovery_key=FOLDER, recognise=lambda device: False)
+        with pytest.raises(PeerIdentityMismatch) as caught:
+            a.receive(*one(Door().session().receive(*one(a.start()))))
+        assert caught.value.device == short(BOB.device) and a.state is State.CLOSED and a.peer is None
 
 
 class TestForgery:
