@@ -69,7 +69,7 @@ def chunk_as_manifest(member: Member, index: int, item: WantItem) -> Message:
 
 
 def bomb(member: Member, index: int, item: WantItem) -> Message:
-    return sealed(member, index, BlobKind(item.kind), bytes(64 << 20))
+    return sealed(member, index, BlobKind(item.kind), bytes(1 << 20))
 
 
 def delta_nobody_asked_for(member: Member, index: int, item: WantItem) -> Message:
