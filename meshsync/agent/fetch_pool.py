@@ -15,6 +15,7 @@ from meshsync.agent.folder_store import FolderStore
 from meshsync.agent.local_chunks import LocalChunks
 from meshsync.agent.observer import display
 from meshsync.agent.partial_rows import PartialRows
+from meshsync.agent.small_fetch import SmallFetch, is_small
 from meshsync.agent.staged import Staged
 from meshsync.agent.version_fetch import VersionFetch
 from meshsync.agent.work import path_text
@@ -23,7 +24,7 @@ from meshsync.crypto.folder_keys import FolderKeys
 from meshsync.errors import MeshsyncError, TransientError
 from meshsync.folder.staging import StagedFile, Staging
 from meshsync.ids import NodeId
-from meshsync.limits import FETCH_VERSIONS_MAX
+from meshsync.limits import FETCH_PARTIAL_BYTES_MIN, FETCH_SMALL_BATCH, FETCH_VERSIONS_MAX
 from meshsync.runtime import Runtime
 from meshsync.sync.actions import WriteFile
 
@@ -55,7 +56,9 @@ class FetchPool:
         self._on_ready = on_ready
         self._wanted: dict[NodeId, WriteFile] = {}
         self._queue: deque[NodeId] = deque()
+        self._queued: set[NodeId] = set()
         self._running: dict[NodeId, asyncio.Task[None]] = {}
+        self._small = SmallFetch(runtime, fetcher, local, store.chunks, staging, self._small_done)
         self._staged: dict[NodeId, tuple[Content, Staged]] = {}
         self._finished: list[NodeId] = []
         self._failed: list[tuple[NodeId, str]] = []
@@ -75,14 +78,63 @@ class FetchPool:
         before = self._wanted.get(node)
         if before is not None and before.content == action.content and node not in self._staged:
             self._wanted[node] = action
-            if node in self._running or node in self._queue:
+            if node in self._running or node in self._queued:
                 return False
         elif before is not None:
             self.discard(node)
         self._wanted[node] = action
         self._queue.append(node)
-        self._start()
+        self._queued.add(node)
         return False
+
+    def start(self) -> None:
+        """Begin to fetch what is wanted, as far as the bounds allow."""
+        batch: list[WriteFile] = []
+        while self._queue and len(self._running) + len(self._staged) < FETCH_VERSIONS_MAX:
+            node = self._queue.popleft()
+            self._queued.discard(node)
+            action = self._wanted.get(node)
+            if action is None or node in self._running or node in self._staged:
+                continue
+            if not is_small(action.content):
+                self._running[node] = self._runtime.spawn(self._fetch(node, action), "fetch version")
+                continue
+            batch.append(action)
+            if len(batch) >= FETCH_SMALL_BATCH:
+                self._start_small(batch)
+                batch = []
+        if batch:
+            self._start_small(batch)
+
+    def _start_small(self, batch: list[WriteFile]) -> None:
+        task = self._runtime.spawn(self._run_small(batch), "fetch small files")
+        for action in batch:
+            self._running[action.node] = task
+
+    async def _run_small(self, batch: list[WriteFile]) -> None:
+        try:
+            await self._small.run(batch)
+        finally:
+            for action in batch:
+                if self._running.get(action.node) is asyncio.current_task():
+                    del self._running[action.node]
+            self.start()
+            self._on_ready()
+
+    def _small_done(self, action: WriteFile, staged: Staged | None, why: str) -> None:
+        node = action.node
+        self._running.pop(node, None)
+        wanted = self._wanted.get(node)
+        if staged is None:
+            if why and wanted is not None:
+                self._failed.append((node, why))
+        elif wanted is not None and wanted.content == action.content and node not in self._staged:
+            self._staged[node] = (action.content, staged)
+            self._finished.append(node)
+            self._progress(action.content.size)
+        else:
+            staged.file.discard()
+        self._on_ready()
 
     def staged(self, node: NodeId) -> Staged:
         """Return the staged content of a node that was reported as finished."""
@@ -107,13 +159,14 @@ class FetchPool:
         self._wanted.pop(node, None)
         self._staged.pop(node, None)
         self._partial.forget(node)
+        self.start()
 
     def discard(self, node: NodeId) -> None:
         """Throw away what is staged or being fetched for `node`."""
         self._wanted.pop(node, None)
         task = self._running.pop(node, None)
-        if task is not None:
-            task.cancel()
+        if task is not None and task not in self._running.values():
+            task.cancel()  # of a batch of small files the others go on
         held = self._staged.pop(node, None)
         if held is not None:
             held[1].file.discard()
@@ -121,19 +174,12 @@ class FetchPool:
 
     async def close(self) -> None:
         """Stop all fetches; staged files stay for the next start."""
-        tasks = list(self._running.values())
+        tasks = set(self._running.values())
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
         for _, staged in self._staged.values():
             staged.file.close()
-
-    def _start(self) -> None:
-        while self._queue and len(self._running) < FETCH_VERSIONS_MAX:
-            node = self._queue.popleft()
-            action = self._wanted.get(node)
-            if action is not None and node not in self._running and node not in self._staged:
-                self._running[node] = self._runtime.spawn(self._fetch(node, action), "fetch version")
 
     async def _fetch(self, node: NodeId, action: WriteFile) -> None:
         opened: StagedFile | None = None
@@ -169,7 +215,7 @@ class FetchPool:
                 del self._running[node]
             if opened is not None and not kept:
                 opened.close()
-            self._start()
+            self.start()
             self._on_ready()
 
     def _open(self, node: NodeId, action: WriteFile) -> tuple[StagedFile, bool]:
@@ -181,7 +227,7 @@ class FetchPool:
             if file is not None and file.size == action.content.size:
                 return file, True
         file = staging.create(action.content.size)
-        if action.content.depth:
+        if action.content.size >= FETCH_PARTIAL_BYTES_MIN:
             self._partial.set(node, action.content, file.name)
         return file, False
 

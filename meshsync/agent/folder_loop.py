@@ -39,10 +39,11 @@ log = logging.getLogger(__name__)
 
 @dataclass(slots=True)
 class Pending:
-    """What the next rounds have to look at. `everything`: the whole folder on disk."""
+    """What the next rounds have to do. `everything`: look at the whole folder; `paths`: look; `plan`: plan there."""
 
     everything: bool = True
     paths: set[Path] = field(default_factory=set)
+    plan: set[Path] = field(default_factory=set)
     nodes: set[NodeId] = field(default_factory=set)
 
 
@@ -89,7 +90,7 @@ class FolderLoop:
         pending = self._pending
         return (
             self.phase == "in sync"
-            and not (pending.everything or pending.paths or pending.nodes or self._replica.dirty)
+            and not (pending.everything or pending.paths or pending.plan or pending.nodes or self._replica.dirty)
             and not self._groups
         )
 
@@ -160,20 +161,21 @@ class FolderLoop:
             full = not self._first_scan_done
             scope = self._with_unfinished(scope)
             plan = reconcile(self._synced, self._observer.local, self._replica.view, None if full else scope)
-            self._first_scan_done = True
-            if await self._settle_and_publish(plan):
+            if await self._settle_and_publish(plan) or plan.again:
                 self._pending.nodes |= scope.nodes | plan.busy
-                self._pending.paths |= scope.paths
+                self._pending.plan |= scope.paths
                 return True
+            self._first_scan_done = True
             self._take_plan(plan, scope, full)
         moved = await self._apply_ready()
         self.phase = "in sync" if not self._groups else "syncing"
-        return moved or bool(self._pending.paths or self._pending.nodes or self._pending.everything)
+        left = self._pending
+        return moved or bool(left.paths or left.plan or left.nodes or left.everything)
 
     async def _look(self) -> Scope | None:
         """Bring the local tree up to date; return what to plan for, None if the root cannot be believed."""
         pending, self._pending = self._pending, Pending(everything=False)
-        paths: set[Path] = set(pending.paths)
+        paths: set[Path] = set(pending.plan)
         if pending.everything or pending.paths:
             self.phase = "scanning"
             self._on_change()
@@ -285,6 +287,7 @@ class FolderLoop:
             self._blocked.pop(node, None)
         staged = [node for node, action in wanted.items() if self._pool.want(action)]
         self._groups = kept + group_actions(plan.apply, staged)
+        self._pool.start()
 
     def _with_unfinished(self, scope: Scope) -> Scope:
         """Add the nodes whose planned actions the scope touches: they are planned again with it."""
@@ -328,6 +331,7 @@ class FolderLoop:
             self._pending.paths.add(path)
             if isinstance(action, Move):
                 self._pending.paths.add(path_text(action.target))
+            self._pending.plan.add(path)
             self._pending.nodes.add(action.node)
         for action, error in applied.damaged:
             log.error("%s: %s", display(path_text(action.target)), error)
