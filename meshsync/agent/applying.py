@@ -75,12 +75,11 @@ class ActionRunner:
         applied = Applied()
         ready = self._finish(actions, staged, applied)
         self._intend(ready)
-        for action in actions:
-            if any(action is other for other, _ in applied.damaged) or any(
-                action is other for other, _, _ in applied.blocked
-            ):
-                continue
-            self._run_one(action, staged, applied)
+        unfit = {id(action) for action, _ in applied.damaged} | {id(action) for action, _, _ in applied.blocked}
+        with self._applier.batch():
+            for action in actions:
+                if id(action) not in unfit:
+                    self._run_one(action, staged, applied)
         self._record(applied, staged)
         return applied
 

@@ -275,12 +275,14 @@ class FolderLoop:
 
     def _take_plan(self, plan: Plan, scope: Scope, full: bool) -> None:
         """Replace what was planned for the scope by the new plan."""
-        if full:
-            kept: list[Group] = []
-        else:
-            planned = {action.node for action in plan.apply}
-            kept = [group for group in self._groups if not self._touches(group, scope, planned)]
-        dropped = {a.node for g in self._groups if g not in kept for a in g.actions}
+        planned = {action.node for action in plan.apply}
+        kept: list[Group] = []
+        dropped: set[NodeId] = set()
+        for group in self._groups:
+            if full or self._touches(group, scope, planned):
+                dropped.update(action.node for action in group.actions)
+            else:
+                kept.append(group)
         wanted = {action.node: action for action in plan.apply if isinstance(action, WriteFile)}
         for node in dropped - wanted.keys():
             self._pool.cancel(node)
@@ -299,15 +301,16 @@ class FolderLoop:
             if action.node in scope.nodes or action.node in planned:
                 return True
             path = path_text(action.target)
-            if any(path[: len(top)] == top for top in scope.paths):
+            if scope.paths and any(path[:depth] in scope.paths for depth in range(len(path) + 1)):
                 return True
         return False
 
     async def _apply_ready(self) -> bool:
         """Carry out what waits for nothing; return whether anything was done."""
-        for node in self._pool.take_finished():
+        finished = set(self._pool.take_finished())
+        if finished:
             for group in self._groups:
-                group.waiting.discard(node)
+                group.waiting -= finished
         for node, error in self._pool.take_failed():
             self._note_blocked(node, self._path_of_planned(node), error)
         ready = [group for group in self._groups if not group.waiting and not self._is_blocked(group)]
@@ -345,10 +348,11 @@ class FolderLoop:
         for group in groups:
             if id(group) in again and not self._is_blocked(group):
                 self._pending.nodes.update(action.node for action in group.actions)
+        tried = set(map(id, groups))
         self._groups = [
             group
             for group in self._groups
-            if not any(group is other for other in groups) or (id(group) in again and self._is_blocked(group))
+            if id(group) not in tried or (id(group) in again and self._is_blocked(group))
         ]
         self._on_change()
 

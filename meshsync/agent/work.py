@@ -14,7 +14,7 @@ from meshsync.sync.actions import Action, InParked, Move, Parked, Place, WriteFi
 from meshsync.sync.disk_rows import Path
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class Group:
     """Actions in order; `waiting` are nodes whose content is not staged yet."""
 

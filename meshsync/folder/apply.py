@@ -8,8 +8,8 @@ Each method blocks (`runtime.in_thread`), is durable when it returns Done, and m
 from __future__ import annotations
 
 import stat as modes
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 
 from meshsync.errors import ResourceError
 from meshsync.folder import attributes, faults
@@ -53,6 +53,21 @@ class Applier:
         staged.finish(executable, mtime_ns, replaces, parent)
         verify(staged)
         return None
+
+    @contextmanager
+    def batch(self) -> Iterator[None]:
+        """Within it, entries of new files become durable together at its end: record them only then.
+
+        Raises ResourceError if a directory could not be synced; which files are concerned is not known then.
+        """
+        self._swapper.directories.begin()
+        try:
+            yield
+        finally:
+            try:
+                self._swapper.directories.end()
+            except OSError as error:
+                raise ResourceError(f"a directory cannot be made durable: {error.strerror}") from error
 
     def replace(
         self, path: RelativePath, staged: StagedFile, expected: Stat | None, keep: Keep | None = None

@@ -77,11 +77,48 @@ def move_new(syscalls: Syscalls, old_fd: int, old: bytes, new_fd: int, new: byte
     syscalls.rename(old_fd, old, new_fd, new)
 
 
+class DirectorySync:
+    """Makes directory entries durable: at once, or between `begin` and `end` once for each directory."""
+
+    def __init__(self, syscalls: Syscalls) -> None:
+        self._syscalls = syscalls
+        self._waiting: dict[int, int] | None = None
+
+    def sync(self, fd: int) -> None:
+        """Make the entries of the directory `fd` durable, or see to it that `end` does. Raises OSError."""
+        if self._waiting is None:
+            self._syscalls.fsync(fd)
+            return
+        inode = self._syscalls.status(fd).stat.inode
+        if inode not in self._waiting:
+            self._waiting[inode] = self._syscalls.duplicate(fd)
+
+    def begin(self) -> None:
+        """Put syncs off until `end`; nothing may be recorded as done before that."""
+        assert self._waiting is None, "one batch at a time"
+        self._waiting = {}
+
+    def end(self) -> None:
+        """Do the syncs that were put off. Raises the first OSError, after trying all."""
+        waiting, self._waiting = self._waiting or {}, None
+        failed: OSError | None = None
+        for fd in waiting.values():
+            try:
+                self._syscalls.fsync(fd)
+            except OSError as error:
+                failed = failed or error
+            finally:
+                self._syscalls.close(fd)
+        if failed is not None:
+            raise failed
+
+
 class Swapper:
     """Moves objects between the staging area and directories of the tree, given by descriptor. Raises OSError."""
 
     def __init__(self, staging: Staging) -> None:
         self._staging, self._syscalls = staging, staging.syscalls
+        self.directories = DirectorySync(staging.syscalls)
 
     def put(self, staged: Staged, at: Entry, expected: Stat | None, keep: Keep | None = None) -> Outcome:
         """Put a staged object at `at`, where `expected` lies, or nothing if None.
@@ -114,7 +151,7 @@ class Swapper:
             found = status_or_none(self._syscalls, *at)
             return Changed(found.stat if found else None)
         staged.name = b""
-        self._syscalls.fsync(at.fd)
+        self.directories.sync(at.fd)
         return self._done(staged.stat, at)
 
     def _look(self, swap: bytes, staged: Staged, at: Entry, expected: Stat, keep: Keep | None) -> Outcome:

@@ -103,6 +103,10 @@ class Syscalls:
     def truncate(self, fd: int, size: int) -> None:
         os.ftruncate(fd, size)
 
+    def duplicate(self, fd: int) -> int:
+        """Return another descriptor of what `fd` is open on."""
+        return os.dup(fd)
+
     def fsync(self, fd: int) -> None:
         os.fsync(fd)
 
