@@ -48,6 +48,7 @@ def test_what_lies_in_an_unknown_directory_is_shown_at_its_path() -> None:
     assert [path for path, _ in view.walk()] == [(b"D",), (b"x",), (b"D", b"E"), (b"D", b"E", b"f")]
 
 
+@pytest.mark.slow
 def test_directories_nest_deeper_than_the_stack() -> None:
     view, parent = View(), ROOT
     for seq in range(1, 1501):
