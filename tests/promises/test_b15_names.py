@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,7 +12,7 @@ from meshsync.codec.canonical import encode
 from meshsync.content.batch_wire import WireBatch, WireContent, WirePut
 from meshsync.content.record import Content, Kind
 from meshsync.errors import MalformedMessage
-from meshsync.ids import NodeId, short
+from meshsync.ids import ROOT, NodeId, dot, short
 from tests.support.member_scene import open_scene
 
 REFUSED = [b"..", b".", b"", b"/etc/passwd", b"a/b", b"a\0b", b"x" * 256]
@@ -84,3 +85,27 @@ async def test_a_file_beneath_a_link_is_written_beside_it_and_never_through_it(t
         await scene.until((scene.root / "d" / "x").is_file)
         links = [path.readlink() for path in scene.root.iterdir() if path.is_symlink()]
         assert list(outside.iterdir()) == [] and links == [outside] and not (scene.root / "d").is_symlink()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("name", "depth"), [(b"d", 700), (b"n" * 255, 280)], ids=["deep", "long"])
+async def test_directories_nested_beyond_every_path_hold_up_nothing(tmp_path: Path, name: bytes, depth: int) -> None:
+    async with open_scene(tmp_path) as scene:
+        mallory = await scene.member(b"m")
+        await scene.connect(mallory)
+        parent, index = ROOT, 0
+        puts = []
+        directory = mallory.put(name, Content(Kind.DIRECTORY))
+        for index in range(depth):
+            puts.append(replace(directory, parent=parent))
+            parent = NodeId(dot(mallory.chain, 1, index))
+        puts.append(replace(mallory.put(b"bottom", mallory.hold([b"1"])), parent=parent))
+        mallory.write(*puts)
+        await scene.gets(mallory, b"next", b"2")
+        loop = scene.folder.loop
+        assert loop is not None
+        (scene.root / "own").write_bytes(b"3")
+        (scene.root / os.fsdecode(name) / "inside").write_bytes(b"4")
+        loop.look_at(None)
+        await scene.until(lambda: {row.name for row in scene.folder.rows()} >= {b"own", b"inside"})
+        assert loop.problem == "" and scene.folder.replica.unreadable == {}
