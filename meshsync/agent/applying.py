@@ -6,7 +6,7 @@ are written in one transaction. An action that meets something unexpected change
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 
 from meshsync.agent.staged import Staged
@@ -55,6 +55,16 @@ Intended = tuple[Path | None, int, tuple[SyncedRow, ...]]
 """Where an object (inode) is about to lie, None for parked, and the rows that are true then (`disk_rows.Intent`)."""
 
 
+@dataclass(slots=True)
+class Prepared:
+    """What became of staged files: intents of those that are ready, and the actions whose files are not."""
+
+    intents: list[Intended] = field(default_factory=list)
+    damaged: list[tuple[Action, IntegrityError]] = field(default_factory=list)
+    blocked: list[tuple[Action, Path, Blocked]] = field(default_factory=list)
+    changed: list[tuple[Action, Path]] = field(default_factory=list)
+
+
 class ActionRunner:
     """Runs actions one after another. `intend` records intents durably; `record` makes what was applied durable."""
 
@@ -70,29 +80,10 @@ class ActionRunner:
         self._intend = intend
         self._record = record
 
-    def run(self, actions: Sequence[Action], staged: dict[NodeId, Staged]) -> Applied:
-        """Carry out `actions` in order; `staged` holds the content of each WriteFile by its node. Blocking."""
-        applied = Applied()
-        ready = self._finish(actions, staged, applied)
-        self._intend(ready)
-        unfit = {id(action) for action, _ in applied.damaged} | {id(action) for action, _, _ in applied.blocked}
-        with self._applier.batch():
-            for action in actions:
-                if id(action) not in unfit:
-                    self._run_one(action, staged, applied)
-        self._record(applied, staged)
-        return applied
-
-    def _finish(self, actions: Iterable[Action], staged: dict[NodeId, Staged], applied: Applied) -> list[Intended]:
-        """Make staged files durable and check them; return the intents."""
-        intents: list[Intended] = []
+    def prepare(self, actions: Sequence[WriteFile], staged: dict[NodeId, Staged]) -> Prepared:
+        """Make staged files durable and check them. Blocking; several threads may prepare different files at once."""
+        prepared = Prepared()
         for action in actions:
-            if isinstance(action, Move) and action.expected is not None:
-                # Not `self._path`: several moves may use one parked place in turn.
-                target = action.target if isinstance(action.target, tuple) else None
-                intents.append((target, action.expected.inode, action.rows))
-            if not isinstance(action, WriteFile):
-                continue
             path = self._path(action.target)
             content = staged[action.node]
             try:
@@ -104,16 +95,38 @@ class ActionRunner:
                     lambda file, content=content: self._verify(file, content.chunks),  # type: ignore[misc]
                 )
             except IntegrityError as error:
-                applied.damaged.append((action, error))
+                prepared.damaged.append((action, error))
                 continue
             except ResourceError as error:
-                applied.blocked.append((action, path, Blocked(Reason.IO, error.what)))
-                continue
-            if blocked is not None:
-                applied.blocked.append((action, path, blocked))
+                blocked = Blocked(Reason.IO, error.what)
+            if blocked is not None and blocked.reason is Reason.PARENT_MISSING:
+                prepared.changed.append((action, path))
+            elif blocked is not None:
+                prepared.blocked.append((action, path, blocked))
             elif content.file.stat is not None:
-                intents.append((path, content.file.stat.inode, action.rows))
-        return intents
+                prepared.intents.append((path, content.file.stat.inode, action.rows))
+        return prepared
+
+    def run(self, actions: Sequence[Action], staged: dict[NodeId, Staged], prepared: Sequence[Prepared]) -> Applied:
+        """Carry out `actions` in order. Blocking.
+
+        `staged` holds the content of each WriteFile by its node; `prepared` is what `prepare` said of all of them.
+        """
+        applied = Applied()
+        intents = [intent for action in actions if isinstance(action, Move) for intent in _move_intents(action)]
+        for part in prepared:
+            intents += part.intents
+            applied.damaged += part.damaged
+            applied.blocked += part.blocked
+            applied.changed += part.changed
+        self._intend(intents)
+        unfit = {id(found[0]) for found in (*applied.damaged, *applied.blocked, *applied.changed)}
+        with self._applier.batch():
+            for action in actions:
+                if id(action) not in unfit:
+                    self._run_one(action, staged, applied)
+        self._record(applied, staged)
+        return applied
 
     def _verify(self, file: StagedFile, chunks: Sequence[tuple[ChunkId, int]]) -> None:
         keys = self._keys()
@@ -192,6 +205,14 @@ class ActionRunner:
         applied.rows.extend(replace(row, stat=stat) for row in action.rows)
         if stat is not None and not isinstance(path, ParkedPath):
             applied.local.append(LocalRow(path, _content(action), _executable(action), stat))
+
+
+def _move_intents(action: Move) -> list[Intended]:
+    if action.expected is None:
+        return []
+    # Not where it is parked: several moves may use one parked place in turn.
+    target = action.target if isinstance(action.target, tuple) else None
+    return [(target, action.expected.inode, action.rows)]
 
 
 def _content(action: WriteFile | MakeDirectory | MakeLink | SetAttr) -> Content:

@@ -25,7 +25,7 @@ from meshsync.errors import MeshsyncError, RoleForbids
 from meshsync.folder.names import ParkedPath
 from meshsync.folder.types import RootMissing
 from meshsync.ids import ChainId, NodeId
-from meshsync.limits import APPLY_BATCH_MAX, FOLDER_RACY_WINDOW_NS, RETRY_BLOCKED_S
+from meshsync.limits import APPLY_BATCH_MAX, APPLY_THREADS, FOLDER_RACY_WINDOW_NS, RETRY_BLOCKED_S
 from meshsync.metalog.entry import OpenedEntry
 from meshsync.runtime import Runtime
 from meshsync.sync.actions import Move, WriteFile
@@ -323,7 +323,12 @@ class FolderLoop:
     async def _apply_groups(self, groups: list[Group]) -> None:
         actions = [action for group in groups for action in group.actions]
         staged = {a.node: self._pool.staged(a.node) for a in actions if isinstance(a, WriteFile)}
-        applied = await self._runtime.in_thread(self._runner.run, actions, staged)
+        writes = [action for action in actions if isinstance(action, WriteFile)]
+        parts = [writes[at::APPLY_THREADS] for at in range(min(APPLY_THREADS, len(writes)))]
+        jobs = [self._runtime.in_thread(self._runner.prepare, part, staged) for part in parts]
+        tasks = [self._runtime.spawn(job, "prepare files") for job in jobs]
+        prepared = [await task for task in tasks]
+        applied = await self._runtime.in_thread(self._runner.run, actions, staged, prepared)
         self._believe(applied)
         done = set(map(id, applied.done))
         for action in applied.done:

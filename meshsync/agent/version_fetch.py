@@ -127,7 +127,6 @@ class VersionFetch:
             data = await self._fetcher.request(
                 node.id, BlobKind.MANIFEST, MANIFEST_LIST_BYTES_MAX, Priority.INTERACTIVE, path=self._path
             )
-            await self._runtime.in_thread(self._rows.put_lists, [(node.id, data)])
         self.fetched.lists.append((node.id, data))
         return data
 
