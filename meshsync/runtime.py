@@ -58,6 +58,15 @@ def tune_allocator() -> None:
         mallopt(option, MALLOC_MMAP_THRESHOLD_BYTES)
 
 
+def run_loop(main: Coroutine[Any, Any, T]) -> T:
+    """Run `main` on the fastest event loop there is, and return its result."""
+    try:
+        import uvloop
+    except ImportError:
+        return asyncio.run(main)
+    return uvloop.run(main)
+
+
 class SystemRuntime:
     """The real machine."""
 

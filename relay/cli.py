@@ -16,7 +16,7 @@ from platformdirs import user_data_path
 
 from meshsync.errors import MeshsyncError
 from meshsync.limits import RELAY_THREADS, STORE_SCRUB_BYTES
-from meshsync.runtime import Runtime, SystemRuntime
+from meshsync.runtime import Runtime, SystemRuntime, run_loop, tune_allocator
 from meshsync.store.files import SystemFiles
 from meshsync.store.packs import PackStore
 from meshsync.transport.quic import split_address
@@ -160,9 +160,10 @@ def _directory(data: Path | None) -> Path:
 
 
 def _run(program: Callable[[Runtime], Coroutine[Any, Any, int]]) -> None:
+    tune_allocator()
     runtime = SystemRuntime(threads=RELAY_THREADS)
     try:
-        code = asyncio.run(program(runtime))
+        code = run_loop(program(runtime))
     finally:
         runtime.close()
     if code:

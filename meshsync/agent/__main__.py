@@ -21,7 +21,7 @@ from meshsync.agent.service import Service
 from meshsync.discovery.base import Discovery
 from meshsync.discovery.mdns import MdnsDiscovery
 from meshsync.errors import MeshsyncError
-from meshsync.runtime import SystemRuntime, tune_allocator
+from meshsync.runtime import SystemRuntime, run_loop, tune_allocator
 
 
 @click.command()
@@ -45,7 +45,7 @@ def main(home: str, name: str, listen: str, relays: tuple[str, ...], no_discover
         fault=os.environ.get("MESHSYNC_FAULT", ""),
     )
     try:
-        asyncio.run(_run(home, options, discover=not no_discovery))
+        run_loop(_run(home, options, discover=not no_discovery))
     except MeshsyncError as error:
         click.echo(f"meshsync: {error}", err=True)
         sys.exit(error.exit_code)

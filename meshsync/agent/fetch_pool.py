@@ -192,7 +192,6 @@ class FetchPool:
                 self._runtime,
                 self._fetcher,
                 self._local,
-                self._store.chunks,
                 self._keys(),
                 content=action.content,
                 chunk_min=self._chunk_min,

@@ -27,7 +27,6 @@ async def version_pieces(agent: Agent, folder: Folder, row: VersionRow) -> Async
         agent.runtime,
         folder.fetcher,
         folder.local,
-        folder.chunk_rows,
         folder.keys(),
         content=unpack_content(row.content),
         chunk_min=folder.replica.membership.genesis.chunk_min,

@@ -23,7 +23,6 @@ from meshsync.crypto.folder_keys import FolderKeys
 from meshsync.errors import ManifestMismatch
 from meshsync.folder.staging import StagedFile
 from meshsync.ids import ChunkId
-from meshsync.index.chunk_rows import ChunkRows
 from meshsync.limits import FETCH_DELTA_CHUNKS_MAX, FETCH_LOCAL_CHUNKS, FETCH_WINDOW_CHUNKS, MANIFEST_LIST_BYTES_MAX
 from meshsync.runtime import Runtime
 from meshsync.transport.base import Priority
@@ -51,7 +50,6 @@ class VersionFetch:
         runtime: Runtime,
         fetcher: Fetcher,
         local: LocalChunks,
-        rows: ChunkRows,
         keys: FolderKeys,
         *,
         content: Content,
@@ -63,7 +61,6 @@ class VersionFetch:
         self._runtime = runtime
         self._fetcher = fetcher
         self._local = local
-        self._rows = rows
         self._keys = keys
         self._content = content
         self._chunk_min = chunk_min

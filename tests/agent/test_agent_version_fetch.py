@@ -93,7 +93,7 @@ class Scene:
 
     def version(self, content: Content) -> VersionFetch:
         return VersionFetch(
-            self.runtime, self.fetcher, self.local, self.rows, KEYS, content=content, chunk_min=CHUNK_MIN, path="docs/a"
+            self.runtime, self.fetcher, self.local, KEYS, content=content, chunk_min=CHUNK_MIN, path="docs/a"
         )
 
     async def fetch(self, content: Content, staged: StagedTwin, resumed: bool = False) -> None:
