@@ -79,6 +79,7 @@ class ActionRunner:
         self._keys = keys
         self._intend = intend
         self._record = record
+        self._left: dict[Path, DiskStat] = {}  # what this run put where, which its plan could not know
 
     def prepare(self, actions: Sequence[WriteFile], staged: dict[NodeId, Staged]) -> Prepared:
         """Make staged files durable and check them. Blocking; several threads may prepare different files at once."""
@@ -113,12 +114,18 @@ class ActionRunner:
         `staged` holds the content of each WriteFile by its node; `prepared` is what `prepare` said of all of them.
         """
         applied = Applied()
+        self._left = {}
         intents = [intent for action in actions if isinstance(action, Move) for intent in _move_intents(action)]
         for part in prepared:
             intents += part.intents
             applied.damaged += part.damaged
             applied.blocked += part.blocked
             applied.changed += part.changed
+        made = {path: inode for path, inode, _ in intents}
+        for action in actions:
+            if isinstance(action, Move) and action.expected is None and isinstance(action.target, tuple):
+                inode = made.get(self._path(action.source))
+                intents += [] if inode is None else [(action.target, inode, action.rows)]
         self._intend(intents)
         unfit = {id(found[0]) for found in (*applied.damaged, *applied.blocked, *applied.changed)}
         with self._applier.batch():
@@ -147,6 +154,10 @@ class ActionRunner:
     def _run_one(self, action: Action, staged: dict[NodeId, Staged], applied: Applied) -> None:
         path = self._path(action.source if isinstance(action, Move) else action.target)
         outcome = self._act(action, path, staged)
+        if isinstance(outcome, Changed) and outcome.stat is not None and _makes_parked(action):
+            # Nothing has a row there: a plan that was given up left it, and it can be made again.
+            self._left[path] = outcome.stat
+            outcome = self._act(action, path, staged)
         if isinstance(outcome, Changed):
             applied.changed.append((action, path))
         elif isinstance(outcome, Blocked):
@@ -158,40 +169,46 @@ class ActionRunner:
     def _act(self, action: Action, path: Path, staged: dict[NodeId, Staged]) -> Outcome:
         applier = self._applier
         if isinstance(action, WriteFile):
-            return applier.replace(path, staged[action.node].file, _disk(action.expected))
+            return applier.replace(path, staged[action.node].file, self._expected(path, action.expected))
         if isinstance(action, MakeDirectory):
             return applier.make_directory(path)
         if isinstance(action, MakeLink):
-            return applier.make_link(path, action.content.target, action.mtime_ns, _disk(action.expected))
+            expected = self._expected(path, action.expected)
+            return applier.make_link(path, action.content.target, action.mtime_ns, expected)
+        if isinstance(action, Move):
+            return self._move(action, path)
+        expected = self._expected(path, action.expected)
+        if expected is None:
+            return Changed(None)
         if isinstance(action, Remove):
-            if action.expected is None:
-                return Changed(None)
-            expected = DiskStat(*action.expected)
             if action.kind is Kind.DIRECTORY:
                 return applier.remove_directory(path, expected)
             return applier.remove_file(path, expected)
-        if isinstance(action, SetAttr):
-            if action.expected is None:
-                return Changed(None)
-            return applier.set_attributes(path, DiskStat(*action.expected), executable=action.executable)
-        return self._move(action, path)
+        return applier.set_attributes(path, expected, executable=action.executable)
+
+    def _expected(self, path: Path, planned: Stat | None) -> DiskStat | None:
+        return self._left.pop(path, None) or _disk(planned)
 
     def _move(self, action: Move, source: Path) -> Outcome:
-        if action.expected is None:
-            return Changed(None)
-        expected = DiskStat(*action.expected)
         target = self._path(action.target)
-        if action.exchange and action.replaced is not None:
-            first, second = self._applier.exchange(source, target, expected, DiskStat(*action.replaced))
+        expected, replaced = self._expected(source, action.expected), self._expected(target, action.replaced)
+        if expected is None:
+            return Changed(None)
+        if action.exchange and replaced is not None:
+            first, second = self._applier.exchange(source, target, expected, replaced)
+            if isinstance(first, Done) and first.stat is not None:
+                self._left[source] = first.stat
             return first if not isinstance(first, Done) else second
-        if action.replaced is not None:
-            removed = self._applier.remove_file(target, DiskStat(*action.replaced))
+        if replaced is not None:
+            removed = self._applier.remove_file(target, replaced)
             if not isinstance(removed, Done):
                 return removed
         return self._applier.move(source, target, expected)
 
     def _note(self, action: Action, path: Path, outcome: Done, applied: Applied) -> None:
         stat = None if outcome.stat is None else Stat(*outcome.stat)
+        if outcome.stat is not None:
+            self._left[self._path(action.target)] = outcome.stat
         if isinstance(action, Remove):
             applied.gone.extend(action.gone)
             applied.removed.append(path)
@@ -213,6 +230,10 @@ def _move_intents(action: Move) -> list[Intended]:
     # Not where it is parked: several moves may use one parked place in turn.
     target = action.target if isinstance(action.target, tuple) else None
     return [(target, action.expected.inode, action.rows)]
+
+
+def _makes_parked(action: Action) -> bool:
+    return isinstance(action, WriteFile | MakeLink) and isinstance(action.target, Parked)
 
 
 def _content(action: WriteFile | MakeDirectory | MakeLink | SetAttr) -> Content:

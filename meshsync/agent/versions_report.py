@@ -122,8 +122,9 @@ def conflicts(agent: Agent, folder: Folder) -> list[api.Conflict]:
         if path is None:
             continue
         version = folder.replica.versions.get(row.versions[0]) if row.versions else None
+        of = folder.synced.path_of(row.copy_of) if row.copy_of is not None else None
         chain = folder.replica.chains.rows(row.versions[0][:32]) if row.versions else []  # type: ignore[arg-type]
-        original = display((*path[:-1], row.natural))
+        original = display(of or (*path[:-1], row.natural))
         found.setdefault(original, []).append(
             api.ConflictCopy(
                 path=display(path),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +12,8 @@ import pytest
 from tests.support.real_mesh import Device, Mesh, settle
 
 pytestmark = pytest.mark.slow
+CONFLICTS_PRESENT = 6  # the exit code
+SAME_TIME_S = 1_700_000_000
 
 
 @dataclass(frozen=True)
@@ -29,6 +32,11 @@ def write(path: Path, text: str) -> None:
     path.write_text(text)
 
 
+def write_same(root: Path) -> None:
+    write(root / "note", "same")
+    os.utime(root / "note", (SAME_TIME_S, SAME_TIME_S))
+
+
 def remove(directory: Path) -> None:
     for path in sorted(directory.rglob("*"), reverse=True):
         path.unlink() if path.is_file() else path.rmdir()
@@ -45,8 +53,8 @@ CASES: dict[str, Case] = {
     ),
     "the same edit on both sides": Case(
         {"note": "base"},
-        lambda root: write(root / "note", "same"),
-        lambda root: write(root / "note", "same"),
+        write_same,
+        write_same,
         frozenset({"same"}),
         0,
     ),
@@ -136,7 +144,11 @@ def test_both_sides_end_equal_with_every_value(mesh: Mesh, rule: str) -> None:
     settle(devices)
     assert values(devices[0].tree) == sorted(case.kept)
     assert [device.folder()["conflicts"] for device in devices] == [case.conflicts] * 2
-    assert [len(device.cli("conflicts")["conflicts"]) for device in devices] == [case.conflicts] * 2
+    for device in devices:
+        listed = device.cli("conflicts", code=CONFLICTS_PRESENT if case.conflicts else 0)["conflicts"]
+        assert len(listed) == case.conflicts
+        assert all((device.tree / found["path"]).exists() for found in listed), "the path that the copies are of"
+        assert all(found["path"] != copy["path"] for found in listed for copy in found["copies"])
 
 
 def test_a_restart_of_both_changes_nothing_about_a_conflict(mesh: Mesh) -> None:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import pytest
 
 from tests.real.trees import MIB, compare_trees, incompressible, small_files
@@ -12,6 +10,7 @@ from tests.support.real_mesh import Device, Mesh, Relay, settle, until
 pytestmark = pytest.mark.slow
 BIG_BYTES = 8 * MIB
 CHUNK_BYTES_MAX = 256 * 1024
+LISTS_BYTES_MAX = 64 * 1024  # the lists of chunks count as fetched too
 
 
 def test_in_transit_only_that_chunk_is_fetched_again(mesh: Mesh) -> None:
@@ -22,7 +21,7 @@ def test_in_transit_only_that_chunk_is_fetched_again(mesh: Mesh) -> None:
     incompressible(laptop.tree / "big.bin", BIG_BYTES)
     settle([laptop, desk])
     assert desk.stats()["chunks_damaged"] == 1
-    assert desk.fetched() == BIG_BYTES
+    assert BIG_BYTES <= desk.fetched() <= BIG_BYTES + LISTS_BYTES_MAX
     assert desk.received("lan") <= BIG_BYTES * 1.25 + CHUNK_BYTES_MAX
     assert desk.status()["health"] == []
 
@@ -92,7 +91,7 @@ def test_the_relay_itself_finds_damage_at_rest(mesh: Mesh) -> None:
     assert len(mesh.relay.ask("scrub")["damaged"]) == 1
 
 
-def test_nothing_damaged_is_ever_written_into_the_tree(mesh: Mesh, tmp_path: Path) -> None:
+def test_nothing_damaged_is_ever_written_into_the_tree(mesh: Mesh) -> None:
     laptop, desk = mesh.pair(["laptop", "desk"], relay=False)
     settle([laptop, desk])
     desk.down()
@@ -100,4 +99,4 @@ def test_nothing_damaged_is_ever_written_into_the_tree(mesh: Mesh, tmp_path: Pat
     incompressible(laptop.tree / "big.bin", BIG_BYTES)
     settle([laptop, desk])
     assert desk.stats()["chunks_damaged"] == 40
-    assert desk.fetched() == BIG_BYTES
+    assert BIG_BYTES <= desk.fetched() <= BIG_BYTES + LISTS_BYTES_MAX

@@ -71,7 +71,9 @@ class Relay:
     def ask(self, *words: str) -> dict[str, Any]:
         """Type a `meshsync-relay` command about the data directory; return its JSON."""
         line = [str(BIN / "meshsync-relay"), *words, "--data", str(self.data), "--json"]
-        done = subprocess.run(line, capture_output=True, timeout=COMMAND_TIMEOUT_S, env=clean_environment(), check=False)
+        done = subprocess.run(
+            line, capture_output=True, timeout=COMMAND_TIMEOUT_S, env=clean_environment(), check=False
+        )
         answer = json.loads(done.stdout)
         assert isinstance(answer, dict)
         return answer
