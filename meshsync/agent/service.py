@@ -198,7 +198,7 @@ class Service:
         for each in versions_report.folders_of(self._agent, folder):
             if each.loop is not None:
                 each.loop.look_at(None)
-                while each.loop.counts()[0]:
+                while each.loop.counts()[0] and each.loop.root_missing is None:
                     await self._agent.changes.after(self._agent.changes.count)
 
     async def wait(self, request: api.WaitRequest) -> api.WaitResult:
