@@ -54,7 +54,7 @@ def test_what_is_no_file_is_skipped_and_never_opened(devices: list[Device]) -> N
         os.close(place)
         (laptop.tree / "file").write_text("arrives")
         laptop.rescan()
-        until(lambda: (desk.tree / "file").exists(), desk.status)
+        until((desk.tree / "file").exists, desk.status)
         laptop.wait(timeout_s=20)
         assert {path.name for path in desk.tree.iterdir()} == {".meshsync", "file"}
         assert laptop.cli("why", str(laptop.tree / "fifo"))["waits_for"]
@@ -67,7 +67,7 @@ def test_an_unreadable_file_waits_with_a_reason(devices: list[Device]) -> None:
     (laptop.tree / "secret").chmod(0)
     (laptop.tree / "file").write_text("arrives")
     laptop.rescan()
-    until(lambda: (desk.tree / "file").exists(), desk.status)
+    until((desk.tree / "file").exists, desk.status)
     assert not (desk.tree / "secret").exists()
     assert laptop.cli("why", str(laptop.tree / "secret"))["waits_for"]
     (laptop.tree / "secret").chmod(0o600)
@@ -82,7 +82,7 @@ def test_what_is_ignored_stays_where_it_is(devices: list[Device]) -> None:
     (laptop.tree / "x.tmp").write_text("not synced")
     (laptop.tree / "source").write_text("synced")
     laptop.rescan()
-    until(lambda: (desk.tree / "source").exists(), desk.status)
+    until((desk.tree / "source").exists, desk.status)
     desk.wait()
     assert not (desk.tree / "build").exists()
     assert not (desk.tree / "x.tmp").exists()
@@ -97,7 +97,7 @@ def test_ignoring_a_synced_file_deletes_it_nowhere(devices: list[Device]) -> Non
     (laptop.tree / "notes.tmp").unlink()
     (laptop.tree / "other").write_text("goes on")
     laptop.rescan()
-    until(lambda: (desk.tree / "other").exists(), desk.status)
+    until((desk.tree / "other").exists, desk.status)
     assert (desk.tree / "notes.tmp").read_text() == "kept"
     assert differences(devices) == [f"only in {desk.tree}: b'notes.tmp'"]
 
