@@ -39,12 +39,19 @@ log = logging.getLogger(__name__)
 
 @dataclass(slots=True)
 class Pending:
-    """What the next rounds have to do. `everything`: look at the whole folder; `paths`: look; `plan`: plan there."""
+    """What the next rounds have to do. `everything`: look at the whole folder; `paths`: look; `plan`: plan there.
+
+    `more`: the last look left something.
+    """
 
     everything: bool = True
+    more: bool = False
     paths: set[Path] = field(default_factory=set)
     plan: set[Path] = field(default_factory=set)
     nodes: set[NodeId] = field(default_factory=set)
+
+    def __bool__(self) -> bool:
+        return self.everything or self.more or bool(self.paths or self.plan or self.nodes)
 
 
 class FolderLoop:
@@ -87,10 +94,16 @@ class FolderLoop:
     @property
     def idle(self) -> bool:
         """Whether nothing is left to look at, publish, fetch or apply that is known of."""
-        pending = self._pending
         return (
             self.phase == "in sync"
-            and not (pending.everything or pending.paths or pending.plan or pending.nodes or self._replica.dirty)
+            and not (
+                pending.everything
+                or pending.more
+                or pending.paths
+                or pending.plan
+                or pending.nodes
+                or self._replica.dirty
+            )
             and not self._groups
         )
 
@@ -103,7 +116,8 @@ class FolderLoop:
         """Return how many paths are to be looked at, contents to be fetched, and actions to be applied."""
         fetch = sum(len(group.waiting) for group in self._groups)
         apply = sum(len(group.actions) for group in self._groups)
-        return len(self._pending.paths) + self._pending.everything, fetch, apply
+        look = self._pending
+        return len(look.paths) + look.everything + look.more, fetch, apply
 
     def blocked(self) -> dict[Path, str]:
         """Return the paths whose change waits for something here, and for what."""
@@ -169,14 +183,13 @@ class FolderLoop:
             self._take_plan(plan, scope, full)
         moved = await self._apply_ready()
         self.phase = "in sync" if not self._groups else "syncing"
-        left = self._pending
-        return moved or bool(left.paths or left.plan or left.nodes or left.everything)
+        return moved or bool(self._pending)
 
     async def _look(self) -> Scope | None:
         """Bring the local tree up to date; return what to plan for, None if the root cannot be believed."""
         pending, self._pending = self._pending, Pending(everything=False)
         paths: set[Path] = set(pending.plan)
-        if pending.everything or pending.paths:
+        if pending.everything or pending.more or pending.paths:
             self.phase = "scanning"
             self._on_change()
             wanted = None if pending.everything else pending.paths
@@ -187,6 +200,7 @@ class FolderLoop:
                 self._later(RETRY_BLOCKED_S, self.wake.note)
                 return None
             self.root_missing = None
+            self._pending.more |= seen.more
             paths |= seen.changed
             self._look_again(seen)
         nodes, self._replica.dirty = self._replica.dirty | pending.nodes, set()

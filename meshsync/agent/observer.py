@@ -23,7 +23,7 @@ from meshsync.folder.root import Root
 from meshsync.folder.scan import Batch, scan, scan_paths
 from meshsync.folder.types import Blocked, Observed, Problem, RelativePath, RootMissing
 from meshsync.ids import ChunkId
-from meshsync.limits import IGNORE_BYTES_MAX
+from meshsync.limits import IGNORE_BYTES_MAX, LOOK_BYTES_MAX, LOOK_FILES_MAX
 from meshsync.sync.disk_rows import LocalRow, Path, Stat
 from meshsync.sync.local_tree import LocalTree
 
@@ -39,12 +39,17 @@ class Hashed:
 
 @dataclass(slots=True)
 class Observation:
-    """What one look at the disk found. `changed`: paths whose rows differ now; `again`: to be looked at soon."""
+    """What one look at the disk found.
+
+    `changed`: paths whose rows differ now; `again`: to be looked at soon; `more`: look again at once, with no paths,
+    for the rest.
+    """
 
     changed: set[Path] = field(default_factory=set)
     again: set[Path] = field(default_factory=set)
     problems: dict[Path, Problem] = field(default_factory=dict)
     missing: RootMissing | None = None
+    more: bool = False
 
 
 class Observer:
@@ -62,12 +67,14 @@ class Observer:
         self._params = params
         self._wall_time_ns = wall_time_ns
         self._racy: set[Path] = set()
+        self._left: list[Observed] = []
 
-    def look(self, paths: Iterable[Path] | None, stop: Callable[[], bool] = lambda: False) -> Observation:
+    def look(self, paths: Iterable[Path] | None) -> Observation:
         """Look at `paths` and what is beneath them, or at the whole folder (None), and bring `local` up to date.
 
-        Nothing is changed if the root is missing. `stop` is asked between files and ends the look early by raising
-        InterruptedError.
+        Nothing is changed if the root is missing. Of many new files at some paths it takes LOOK_FILES_MAX or
+        LOOK_BYTES_MAX at a time, so that the first are published while the others are read; but all at once where
+        something is gone, because a rename is told from a removal only by what came in its place.
         """
         seen = Observation()
         wanted = None if paths is None else set(paths)
@@ -83,14 +90,29 @@ class Observer:
                 found.extend(step.observed)
                 absent.extend(step.absent)
                 seen.problems.update((problem.path, problem) for problem in step.problems)
-            if stop():
-                raise InterruptedError
         self._forget(wanted, found, absent, seen)
-        for item in found:
-            if stop():
-                raise InterruptedError
-            self._take(item, seen)
+        self._take_all(self._still_left(wanted) + found, wanted is not None and not seen.changed, seen)
         return seen
+
+    def _still_left(self, wanted: set[Path] | None) -> list[Observed]:
+        """Return what earlier looks left and this one did not look at anew."""
+        if wanted is None:
+            return []
+        return [
+            item for item in self._left if not any(item.path[:depth] in wanted for depth in range(len(item.path) + 1))
+        ]
+
+    def _take_all(self, items: list[Observed], in_parts: bool, seen: Observation) -> None:
+        """Bring `local` up to date with `items`, as far as the bounds allow if `in_parts`."""
+        self._left = []
+        files, start = len(self.hashed), self.read_bytes
+        for at, item in enumerate(items):
+            self._take(item, seen)
+            full = len(self.hashed) - files >= LOOK_FILES_MAX or self.read_bytes - start >= LOOK_BYTES_MAX
+            if in_parts and full and at + 1 < len(items):
+                self._left = items[at + 1 :]
+                seen.more = True
+                return
 
     def _rules(self) -> IgnoreRules:
         """Read the folder's ignore patterns; a file that cannot be read says nothing."""
