@@ -94,18 +94,7 @@ class FolderLoop:
     @property
     def idle(self) -> bool:
         """Whether nothing is left to look at, publish, fetch or apply that is known of."""
-        return (
-            self.phase == "in sync"
-            and not (
-                pending.everything
-                or pending.more
-                or pending.paths
-                or pending.plan
-                or pending.nodes
-                or self._replica.dirty
-            )
-            and not self._groups
-        )
+        return self.phase == "in sync" and not (self._pending or self._replica.dirty) and not self._groups
 
     @property
     def scanned(self) -> bool:
