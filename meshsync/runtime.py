@@ -8,13 +8,17 @@ from __future__ import annotations
 
 import asyncio
 import ctypes
+import logging
 import os
 import time
 from collections.abc import Callable, Coroutine
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, ParamSpec, Protocol, TypeVar
 
+from meshsync.errors import MeshsyncError
 from meshsync.limits import MALLOC_MMAP_THRESHOLD_BYTES
+
+log = logging.getLogger(__name__)
 
 _M_TRIM_THRESHOLD = -1  # mallopt(3)
 _M_MMAP_THRESHOLD = -3
@@ -67,6 +71,13 @@ def run_loop(main: Coroutine[Any, Any, T]) -> T:
     return uvloop.run(main)
 
 
+def _report(task: asyncio.Task[Any]) -> None:
+    """Log a task that ended by a mistake of ours at once: whoever waits for it may never look."""
+    error = None if task.cancelled() else task.exception()
+    if error is not None and not isinstance(error, MeshsyncError):
+        log.error("task %s failed", task.get_name(), exc_info=error)
+
+
 class SystemRuntime:
     """The real machine."""
 
@@ -89,7 +100,9 @@ class SystemRuntime:
         await asyncio.sleep(seconds)
 
     def spawn(self, coroutine: Coroutine[Any, Any, T], name: str) -> asyncio.Task[T]:
-        return asyncio.get_running_loop().create_task(coroutine, name=name)
+        task = asyncio.get_running_loop().create_task(coroutine, name=name)
+        task.add_done_callback(_report)
+        return task
 
     async def in_thread(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         loop = asyncio.get_running_loop()

@@ -142,7 +142,18 @@ class Folder:
 
     async def start(self) -> None:
         """Open the root, recover, watch, begin to work. A root that is missing is retried until it is there."""
-        self._tasks.append(self._runtime.spawn(self._run(), f"folder {self.name}"))
+        task = self._runtime.spawn(self._run(), f"folder {self.name}")
+        task.add_done_callback(self._ended)
+        self._tasks.append(task)
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        """A folder that stops working by a mistake of ours says so; nothing on disk has changed since."""
+        error = None if task.cancelled() else task.exception()
+        if error is not None:
+            self.problems[DeviceId(b"")] = f"the agent failed inside this folder ({type(error).__name__}); restart it"
+            if self.loop is not None:
+                self.loop.phase, self.loop.problem = "error", self.problems[DeviceId(b"")]
+            self._on_change()
 
     async def _run(self) -> None:
         while True:
