@@ -103,7 +103,7 @@ class Sequencer:
         if missing is not None:
             return missing
         refusal = may_append_entry(self.view.membership, entry)
-        if refusal is not None:
+        if refusal is not None and not self._is_past_of_a_member(refusal, entry):
             return _refused(refusal)
         for at in entry.past():
             place = self._known[RecordId(at.entry)].place
@@ -113,6 +113,16 @@ class Sequencer:
                 return RecordRefused(Code.INTEGRITY, "the entry continues a chain of another device")
         self._places.add((entry.chain, entry.envelope.seq))
         return self._accept(parsed, Place(entry.device, entry.chain, entry.envelope.seq))
+
+    def _is_past_of_a_member(self, refusal: Refusal, entry: OpenedEntry) -> bool:
+        """Whether a member brings what a removed device had signed beyond its pin.
+
+        Others may have built on it before they heard of the removal, and their entries cannot be taken without it. It
+        changes nothing anywhere: every device keeps it in quarantine (`semantics.md` 4.5).
+        """
+        presenter = self._facts.presenter
+        beyond = refusal.reason is Reason.BEYOND_PIN
+        return beyond and presenter != entry.device and self.view.membership.may_write(presenter)
 
     def _durable(self, parsed: Parsed, stored: StoredRecord, refusal: Refusal | None) -> Outcome:
         missing = self._missing(parsed, stored.membership)

@@ -88,6 +88,7 @@ class FolderLoop:
         self._blocked: dict[NodeId, tuple[Path, str]] = {}
         self._timers: set[asyncio.Task[None]] = set()
         self._first_scan_done = False
+        self._planned_view = 0
 
     # --- what others see ------------------------------------------------------------------------------------
 
@@ -160,6 +161,8 @@ class FolderLoop:
         scope = await self._look()
         if scope is None:
             return False
+        if self._replica.shown_anew != self._planned_view:
+            self._planned_view, self._first_scan_done = self._replica.shown_anew, False
         if scope.paths or scope.nodes or not self._first_scan_done:
             full = not self._first_scan_done
             scope = self._with_unfinished(scope)

@@ -27,7 +27,7 @@ from meshsync.index.log_rows import EntryRow, LogRows
 from meshsync.index.meta import Meta
 from meshsync.index.version_rows import VersionRow, VersionRows
 from meshsync.limits import ENTRY_BATCH_BYTES_MAX, ENTRY_ENVELOPE_BYTES_MAX, RECORDS_PAGE_ITEMS_MAX, SEEN_MAX
-from meshsync.metalog.admission import may_append_entry
+from meshsync.metalog.admission import Reason, may_append_entry, off_pins
 from meshsync.metalog.chain import Accepted, BranchAlarm, ChainSet, Delivered, Row
 from meshsync.metalog.entry import (
     Envelope,
@@ -80,6 +80,8 @@ class Replica:
         self.alarms: list[BranchAlarm] = []
         self.ticket_keys: DeviceKeys | None = None  # of the ticket that admitted this device, while it runs
         self.unreadable: dict[EntryId, MeshsyncError] = {}
+        self.quarantined: set[EntryId] = set()
+        self.shown_anew = 0  # how often the view was made again from the log: then everything is to be planned
         self.applied: tuple[ChainHead, ...] = ()
         self.log_rows = LogRows(database)
         self.versions = VersionRows(database)
@@ -261,7 +263,7 @@ class Replica:
 
     def _admit_entry(self, entry: OpenedEntry) -> None:
         refusal = may_append_entry(self.membership, entry, self.chains)
-        if refusal is not None:
+        if refusal is not None and refusal.reason is not Reason.BEYOND_PIN:
             raise refusal.error()
         own = self._own
         if own is not None and entry.chain == own.chain and entry.id not in self.chains:
@@ -307,6 +309,10 @@ class Replica:
 
     def _apply(self, entry: OpenedEntry, time: int) -> list[VersionRow]:
         """Bring one delivered entry into the view; return its rows of history."""
+        if self._is_quarantined(entry):
+            self.quarantined.add(entry.id)
+            self.view.void(entry.chain, entry.envelope.seq)
+            return []
         try:
             batch = self._read(entry)
             rows = version_rows(self.view, entry, time, batch.time_ns, batch.ops)
@@ -320,6 +326,25 @@ class Replica:
             self._show(entry, time, ())
             return []
         return rows
+
+    def _is_quarantined(self, entry: OpenedEntry) -> bool:
+        """Whether a removed device signed the entry after its last accepted one (`semantics.md` 4.5)."""
+        refusal = may_append_entry(self.membership, entry, self.chains)
+        return refusal is not None and refusal.reason is Reason.BEYOND_PIN
+
+    def _requarantine(self) -> bool:
+        """Show the log anew if a removal pinned chains below entries that are shown. Blocking for a large log."""
+        off = {name for pins in self.membership.pins.values() for name in off_pins(self.chains, pins)}
+        if off <= self.quarantined:
+            return False
+        log.warning("%d entries of removed devices go to quarantine", len(off - self.quarantined))
+        self.view = View()
+        self.unreadable.clear()
+        for row in self.log_rows.entries():
+            signed = SignedEntry(row.envelope, row.signature, row.payload)
+            envelope = decode(Envelope, row.envelope, ENTRY_ENVELOPE_BYTES_MAX)
+            self._apply(OpenedEntry(row.id, row.chain, envelope, signed), row.time)
+        return True
 
     def _read(self, entry: OpenedEntry) -> Batch:
         envelope = entry.envelope
@@ -428,6 +453,8 @@ class Replica:
             self.keys = merged(self.keys, fresh)
             await self._runtime.in_thread(write_atomic, SystemFiles(), self._keys_path, pack_keys(self.keys))
         await self._runtime.in_thread(self._write_membership, start)
+        if self.membership.pins and self._requarantine():
+            self.shown_anew += 1
         self.changes.note()
 
     def _write_membership(self, start: int) -> None:

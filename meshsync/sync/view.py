@@ -25,6 +25,7 @@ class View:
 
     def __init__(self) -> None:
         self.vector: dict[ChainId, int] = {}
+        self._void: set[tuple[ChainId, int]] = set()  # entries in the view that count for nothing
         self.versions: dict[Dot, Version] = {}
         self.nodes: dict[NodeId, Node] = {}
         self._copies: dict[NodeId, NodeId] = {}
@@ -76,9 +77,12 @@ class View:
         return () if record is None else tuple(sorted(record.live, key=lambda v: v.stamp, reverse=True))
 
     def covers(self, name: Dot) -> bool:
-        """Tell whether the entry that holds the operation `name` has entered the view (`name` may be gone since)."""
+        """Tell whether the entry that holds the operation `name` has entered the view (`name` may be gone since).
+
+        False for what a removed device signed beyond its pin: that it is not here gives no right to remove anything.
+        """
         chain, seq, _ = dot_parts(name)
-        return seq <= self.vector.get(chain, 0)
+        return seq <= self.vector.get(chain, 0) and (chain, seq) not in self._void
 
     def missing(self, entry: DeliveredEntry) -> set[tuple[ChainId, int]]:
         """Return (chain, seq) of entries that `entry` names and that are not in the view; empty if it may enter."""
@@ -131,6 +135,14 @@ class View:
             self._tables.add(name)
         self._tables.settle()
         self._dirty = set()
+
+    def void(self, chain: ChainId, seq: int) -> None:
+        """Take an entry of a removed device beyond its pin: it counts as delivered, and changes nothing.
+
+        Call it in the place of `apply`, for the same order.
+        """
+        self.vector[chain] = max(seq, self.vector.get(chain, 0))
+        self._void.add((chain, seq))
 
     def _apply(self, stamp: Stamp, op: Op) -> None:
         if isinstance(op, Put):

@@ -113,9 +113,17 @@ class TestEntries:
         folder = with_ben()
         folder.add(ANNA, folder.remove(BEN, 1, (entries[1].head,)))
         log = Log(folder)
-        outcomes = log.append(*map(entry_record, entries))
+        outcomes = log.append(*map(entry_record, entries), presenter=BEN.device)
         assert outcomes[:2] == [Appended(5), Appended(6)]
         assert code(outcomes[2:]) is Code.BEYOND_PIN
+
+    def test_what_a_member_built_on_is_kept_though_it_lies_beyond_a_pin(self) -> None:
+        entries = chain(BEN, 3)
+        folder = with_ben()
+        folder.add(ANNA, folder.remove(BEN, 1, (entries[1].head,)))
+        log = Log(folder)
+        mine = entry(ANNA, seen=(entries[2],))
+        assert log.append(*map(entry_record, (*entries, mine))) == [Appended(5 + at) for at in range(4)]
 
     def test_a_removed_device_opens_no_new_chain(self) -> None:
         folder = with_ben()
