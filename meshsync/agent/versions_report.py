@@ -36,6 +36,9 @@ def find_folder(agent: Agent, name: str) -> Folder:
     for folder in agent.folders.values():
         if name in (folder.name, str(folder.root_path)) or (len(name) >= 8 and folder.id.hex().startswith(name)):
             return folder
+    for folder in agent.folders.values():
+        if Path(name).is_absolute() and Path(name).name == folder.name:
+            return folder  # a command took the name for a path, because something is called so where it was typed
     raise NotFound("there is no such folder", folder=name, next_step="meshsync status")
 
 
