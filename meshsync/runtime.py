@@ -10,13 +10,14 @@ import asyncio
 import ctypes
 import logging
 import os
+import resource
 import time
 from collections.abc import Callable, Coroutine
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, ParamSpec, Protocol, TypeVar
 
 from meshsync.errors import MeshsyncError
-from meshsync.limits import MALLOC_MMAP_THRESHOLD_BYTES
+from meshsync.limits import DESCRIPTORS_MAX, MALLOC_MMAP_THRESHOLD_BYTES
 
 log = logging.getLogger(__name__)
 
@@ -60,6 +61,14 @@ def tune_allocator() -> None:
         return
     for option in (_M_MMAP_THRESHOLD, _M_TRIM_THRESHOLD):
         mallopt(option, MALLOC_MMAP_THRESHOLD_BYTES)
+
+
+def raise_descriptor_limit() -> None:
+    """Allow this process as many open files as the system lets it, up to DESCRIPTORS_MAX."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = DESCRIPTORS_MAX if hard == resource.RLIM_INFINITY else min(hard, DESCRIPTORS_MAX)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
 def run_loop(main: Coroutine[Any, Any, T]) -> T:

@@ -21,7 +21,7 @@ from meshsync.agent.service import Service
 from meshsync.discovery.base import Discovery
 from meshsync.discovery.mdns import MdnsDiscovery
 from meshsync.errors import MeshsyncError
-from meshsync.runtime import SystemRuntime, run_loop, tune_allocator
+from meshsync.runtime import SystemRuntime, raise_descriptor_limit, run_loop, tune_allocator
 
 
 @click.command()
@@ -37,6 +37,7 @@ def main(home: str, name: str, listen: str, relays: tuple[str, ...], no_discover
         level=os.environ.get("MESHSYNC_LOG", "WARNING"), format="%(asctime)s %(levelname)s %(name)s: %(message)s"
     )
     tune_allocator()
+    raise_descriptor_limit()
     options = Options(
         name=name or platform.node() or "device",
         listen=listen,
