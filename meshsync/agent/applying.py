@@ -184,7 +184,7 @@ class ActionRunner:
             if action.kind is Kind.DIRECTORY:
                 return applier.remove_directory(path, expected)
             return applier.remove_file(path, expected)
-        return applier.set_attributes(path, expected, executable=action.executable)
+        return applier.set_attributes(path, expected, executable=action.executable, mtime_ns=action.mtime_ns)
 
     def _expected(self, path: Path, planned: Stat | None) -> DiskStat | None:
         return self._left.pop(path, None) or _disk(planned)
@@ -211,17 +211,25 @@ class ActionRunner:
             self._left[self._path(action.target)] = outcome.stat
         if isinstance(action, Remove):
             applied.gone.extend(action.gone)
+            applied.rows.extend(action.rows)
             applied.removed.append(path)
             return
         if isinstance(action, Move):
             applied.moved.append((path, self._path(action.target), action.exchange))
-            applied.rows.extend(
-                replace(row, stat=stat if row.kind is not Kind.DIRECTORY else row.stat) for row in action.rows
-            )
+            there = self._left.get(path) if action.exchange else None
+            applied.rows.extend(_moved_row(row, stat, None if there is None else Stat(*there)) for row in action.rows)
             return
         applied.rows.extend(replace(row, stat=stat) for row in action.rows)
         if stat is not None and not isinstance(path, ParkedPath):
             applied.local.append(LocalRow(path, _content(action), _executable(action), stat))
+
+
+def _moved_row(row: SyncedRow, target: Stat | None, source: Stat | None) -> SyncedRow:
+    """Return a row of a move with the stat of its own object: of an exchange there are two, told by their inodes."""
+    if row.kind is Kind.DIRECTORY:
+        return row
+    is_displaced = row.stat is not None and source is not None and row.stat.inode == source.inode
+    return replace(row, stat=source if is_displaced else target)
 
 
 def _move_intents(action: Move) -> list[Intended]:

@@ -108,11 +108,12 @@ class Remove:
 
 @dataclass(frozen=True, slots=True)
 class SetAttr:
-    """Set the exec bit of the file at `target`."""
+    """Set the exec bit of the file at `target`, and its mtime (ns since 1970; None leaves it)."""
 
     node: NodeId
     target: Place
     executable: bool
+    mtime_ns: int | None
     expected: Stat | None
     rows: tuple[SyncedRow, ...]
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import heapq
 from collections.abc import Iterator, Mapping
+from typing import NamedTuple
 
 from meshsync.content.record import Content
 from meshsync.ids import Dot, NodeId
@@ -14,6 +15,14 @@ from meshsync.limits import ANCESTORS_MAX
 from meshsync.sync.node import Version
 
 Put = tuple[Content, NodeId, bytes]
+
+
+class Past(NamedTuple):
+    """What a version with `content` came after: which versions, and what they held where."""
+
+    content: Content
+    dots: frozenset[Dot]
+    puts: frozenset[Put]
 
 
 def ancestors(version: Version, known: Mapping[Dot, Version]) -> Iterator[Version]:
@@ -35,6 +44,38 @@ def ancestors(version: Version, known: Mapping[Dot, Version]) -> Iterator[Versio
 def ancestor_puts(version: Version, known: Mapping[Dot, Version]) -> set[Put]:
     """Return what the `ancestors` held, and where."""
     return {put_of(earlier) for earlier in ancestors(version, known)}
+
+
+def past_of(version: Version, known: Mapping[Dot, Version]) -> Past:
+    """Return the `ancestors` of a version in the form that `adds_nothing` asks."""
+    earlier = list(ancestors(version, known))
+    return Past(version.content, frozenset(v.dot for v in earlier), frozenset(map(put_of, earlier)))
+
+
+def adds_nothing(version: Version, past: Past, known: Mapping[Dot, Version]) -> bool:
+    """Tell whether a version of other content holds only what another one, whose past is given, came after.
+
+    So does a version that replaces nothing and equals one of the past, put at the same place; and one that replaces
+    only versions of its own content, each in the past or adding nothing itself: its author changed the mtime.
+    """
+    if version.content == past.content:
+        return False
+    near = {earlier.dot: earlier for earlier in ancestors(version, known)}
+    pending, seen = [version], {version.dot}
+    while pending:
+        each = pending.pop()
+        if each.dot in past.dots or (not each.replaces and put_of(each) in past.puts):
+            continue
+        if not each.replaces:
+            return False
+        for name in each.replaces:
+            earlier = near.get(name)
+            if earlier is None or earlier.content != version.content:
+                return False
+            if name not in seen:
+                seen.add(name)
+                pending.append(earlier)
+    return True
 
 
 def put_of(version: Version) -> Put:

@@ -149,15 +149,19 @@ class _Planner:
     def _change(self, shown: Shown, parent: Unit, source: Unit, occupant: Unit | None) -> None:
         rows = self._rows(shown, source)
         has_other_content = source.rows[0].content != shown.content
-        has_other_bit = shown.kind is Kind.FILE and source.rows[0].executable != shown.executable
+        is_other_time = shown.kind is Kind.FILE and source.rows[0].mtime_ns != shown.face.mtime_ns
+        is_other_bit = shown.kind is Kind.FILE and source.rows[0].executable != shown.executable
+        changes = has_other_content or is_other_time or is_other_bit
         moved = source.parent is not parent or source.name != shown.name
         if moved:
-            self._move(shown, parent, source, occupant, self._moved_rows(rows, source) if has_other_content else rows)
+            self._move(shown, parent, source, occupant, self._moved_rows(rows, source) if changes else rows)
+        place = self._disk.place(source)
         if has_other_content:
-            self._write(shown, self._disk.place(source), source.stat, rows, ())
-        elif has_other_bit:
-            place = self._disk.place(source)
-            self._out.actions.append(SetAttr(shown.face.node, place, shown.executable, source.stat, rows))
+            # What comes is another object: the stat of this one would make its mtime look like a change of the user's.
+            self._write(shown, place, source.stat, tuple(replace(row, stat=None) for row in rows), ())
+        elif changes:
+            mtime_ns = shown.face.mtime_ns if is_other_time else None
+            self._out.actions.append(SetAttr(shown.face.node, place, shown.executable, mtime_ns, source.stat, rows))
         elif not moved:
             self._note(source, rows)
         held = {row.node for row in source.rows} - set(shown.nodes)
@@ -251,8 +255,8 @@ class _Planner:
         if source is None or not source.rows:
             return tuple(rows)
         old = source.rows[0]
-        same = old.content == shown.content
-        return tuple(replace(row, stat=source.stat, mtime_ns=old.mtime_ns if same else row.mtime_ns) for row in rows)
+        is_left = shown.kind is not Kind.FILE and old.content == shown.content  # the mtime is set at creation only
+        return tuple(replace(row, stat=source.stat, mtime_ns=old.mtime_ns if is_left else row.mtime_ns) for row in rows)
 
     def _located(self, row: SyncedRow, parent: Unit | None) -> SyncedRow:
         """Name a directory that is on disk where the object is: the row of its own one may not have moved there yet."""

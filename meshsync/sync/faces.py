@@ -11,7 +11,7 @@ from typing import Protocol
 
 from meshsync.content.record import Content, Kind
 from meshsync.ids import Dot, NodeId
-from meshsync.sync.ancestors import ancestor_puts, put_of
+from meshsync.sync.ancestors import adds_nothing, past_of
 from meshsync.sync.names import copy_id, derived_name
 from meshsync.sync.node import DIRECTORY, Face, Node, Version
 from meshsync.sync.stamp import FIRST, Stamp
@@ -82,16 +82,19 @@ def _file_faces(node: Node, files: list[Version], context: Context) -> list[Face
 
 
 def _stale(files: list[Version], context: Context) -> list[Version]:
-    """Versions that replace nothing and equal an ancestor of another, put at the same place: a joiner's older copy."""
-    if all(version.replaces for version in files) or not any(version.replaces for version in files):
+    """Versions that add nothing to another: a joiner's older copy, a touch of what the other one replaced."""
+    known = context.versions
+    doubtful = [version for version in files if _says_little(version, known)]
+    if not doubtful:
         return []
-    past = [(v.content, ancestor_puts(v, context.versions)) for v in files if v.replaces]
-    return [
-        version
-        for version in files
-        if not version.replaces
-        and any(put_of(version) in puts and version.content != content for content, puts in past)
-    ]
+    pasts = [past_of(version, known) for version in files if version.replaces]
+    return [version for version in doubtful if any(adds_nothing(version, past, known) for past in pasts)]
+
+
+def _says_little(version: Version, known: Mapping[Dot, Version]) -> bool:
+    """Tell whether the version brings no content of its own to what it replaces, as far as that is known."""
+    replaced = (known.get(name) for name in version.replaces)
+    return all(earlier is not None and earlier.content == version.content for earlier in replaced)
 
 
 def _own_face(node: Node, main: Version, covered: Sequence[Version], context: Context) -> Face:

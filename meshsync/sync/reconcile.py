@@ -71,7 +71,7 @@ def reconcile(synced: SyncedTree, local: LocalTree, view: View, scope: Scope | N
 def _is_taken(row: SyncedRow, synced: SyncedTree) -> bool:
     """Tell whether a settled row says more than a new stat."""
     old = synced.rows.get(row.node)
-    return old is None or old.versions != row.versions
+    return old is None or (old.versions, old.executable, old.mtime_ns) != (row.versions, row.executable, row.mtime_ns)
 
 
 def _widened(scope: Scope, synced: SyncedTree, view: View) -> set[Path]:
@@ -95,6 +95,16 @@ def _is_other(row: LocalRow, old: SyncedRow) -> bool:
     if row.kind is Kind.DIRECTORY and old.stat is not None:
         return row.stat[:2] != old.stat[:2]
     return row.stat != old.stat
+
+
+def _is_touched(rows: Group, row: LocalRow) -> bool:
+    """Tell whether a file's mtime is another than when it was last seen, so that somebody set it since.
+
+    What was asked for is not compared: a file system may keep times more coarsely.
+    """
+    if row.kind is not Kind.FILE:
+        return False
+    return all(old.stat is not None and old.stat.mtime_ns != row.stat.mtime_ns for old in rows)
 
 
 class _Reconciler:
@@ -188,20 +198,52 @@ class _Reconciler:
         for before, now in self._matched.now.items():
             rows, row = self._matched.groups[before], self._local.at(now)
             assert row is not None
-            old = rows[0]
-            if row.content != old.content:
-                taken = None if old.node in self._plan.busy else known_descendant(rows, row, self._view)
-                if taken is not None:
-                    self._plan.settled.append(taken)
-                    self._plan.forgotten += [other.node for other in rows if other.node != taken.node]
-                    continue
-                self._plan.busy.update(each.node for each in rows)
-                self._record.edit(rows, row)
-            if row.kind is Kind.FILE and (row.executable != old.executable or old.kind is Kind.LINK):
-                self._plan.busy.update(each.node for each in rows)
-                self._record.set_executable(rows[:1] if row.content != old.content else rows, row)
-            elif _is_other(row, old) and row.content == old.content and old.node not in self._plan.busy:
-                self._plan.settled += [replace(each, stat=row.stat) for each in rows]
+            if row.content != rows[0].content:
+                self._edit_content(rows, row)
+            else:
+                self._edit_attributes(rows, row)
+
+    def _edit_content(self, rows: Group, row: LocalRow) -> None:
+        old = rows[0]
+        taken = None if old.node in self._plan.busy else known_descendant(rows, row, self._view)
+        if taken is not None:
+            self._plan.settled.append(taken)
+            self._plan.forgotten += [other.node for other in rows if other.node != taken.node]
+            return
+        self._plan.busy.update(each.node for each in rows)
+        self._record.edit(rows, row)
+        if row.kind is Kind.FILE and (row.executable != old.executable or old.kind is Kind.LINK):
+            self._record.set_executable(rows[:1], row)
+
+    def _edit_attributes(self, rows: Group, row: LocalRow) -> None:
+        """The content is as it was. What is shown already is nobody's doing: apply may have died before its record."""
+        old = rows[0]
+        is_touched = _is_touched(rows, row)
+        has_other_bit = row.kind is Kind.FILE and row.executable != old.executable
+        is_shown = (is_touched or has_other_bit) and self._shows(old.node, row)
+        if is_shown or not (is_touched or has_other_bit):
+            if old.node not in self._plan.busy and (is_shown or _is_other(row, old)):
+                self._plan.settled += [self._seen(each, row, is_shown) for each in rows]
+            return
+        self._plan.busy.update(each.node for each in rows)
+        if is_touched:
+            self._record.edit(rows, row)
+        if has_other_bit:
+            self._record.set_executable(rows[:1] if is_touched else rows, row)
+
+    def _shows(self, node: NodeId, row: LocalRow) -> bool:
+        """Tell whether the view shows `node` with the content, exec bit and mtime of `row`."""
+        shown = self._view.shown(node)
+        return shown is not None and (shown.content, shown.executable, shown.face.mtime_ns) == (
+            row.content,
+            row.executable,
+            row.stat.mtime_ns,
+        )
+
+    def _seen(self, old: SyncedRow, row: LocalRow, is_shown: bool) -> SyncedRow:
+        if not is_shown:
+            return replace(old, stat=row.stat)
+        return replace(old, executable=row.executable, mtime_ns=row.stat.mtime_ns, stat=row.stat)
 
     def _drops(self) -> None:
         """One drop for each topmost thing that is gone; what the view dropped too is only forgotten."""

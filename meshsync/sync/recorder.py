@@ -55,7 +55,7 @@ class Recorder:
         self._add(op, new_row(face.node, (name,), face.placement, parent, row))
 
     def edit(self, rows: Group, row: LocalRow) -> None:
-        """The file of `rows` has new content: the first takes it, the others end."""
+        """The file of `rows` has new content or a new mtime: the first takes it, the others end."""
         self._revive_above(row.path)
         keeps, kept = self._keeps(rows, row.path, staying=True)
         first, *others = map(self._row, rows)

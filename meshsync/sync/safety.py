@@ -57,7 +57,7 @@ def check(plan: Plan, synced: SyncedTree, local: LocalTree, policy: Policy) -> H
     """
     total = sum(1 for row in synced.rows.values() if row.kind is not Kind.DIRECTORY)
     if Side.PUBLISH not in policy.released:
-        dropped, rewritten = _published(plan)
+        dropped, rewritten = _published(plan, synced)
         if total and not len(local) and dropped:
             return Held(Side.PUBLISH, Why.EMPTIED, dropped, total)
         held = _weigh(Side.PUBLISH, dropped, rewritten, total, policy)
@@ -70,14 +70,15 @@ def check(plan: Plan, synced: SyncedTree, local: LocalTree, policy: Policy) -> H
     return None
 
 
-def _published(plan: Plan) -> tuple[int, int]:
-    """Return how many nodes the plan drops and how many it rewrites."""
+def _published(plan: Plan, synced: SyncedTree) -> tuple[int, int]:
+    """Return how many nodes the plan drops and how many it rewrites. A new mtime alone rewrites nothing."""
     dropped = rewritten = 0
     for change in plan.publish.changes:
         if isinstance(change.op, Drop):
             dropped += len(change.gone)
         elif isinstance(change.op, Put) and change.op.replaces and change.op.content.kind is not Kind.DIRECTORY:
-            rewritten += 1
+            old = None if change.op.node is None else synced.rows.get(change.op.node)
+            rewritten += old is None or old.content != change.op.content
     return dropped, rewritten
 
 

@@ -83,6 +83,7 @@ class Worklist:
                 or row.copy_of != face.copy_of
                 or row.content != shown.content
                 or row.executable != shown.executable
+                or (shown.kind is Kind.FILE and row.mtime_ns != shown.face.mtime_ns)
             ):
                 return False
         return True

@@ -7,7 +7,7 @@ import random
 from meshsync.ids import NodeId
 from meshsync.sync.delivered import DeliveredEntry
 from meshsync.sync.view import View
-from tests.model.view_model import ViewModel, flatten
+from tests.model.view_model import DIRECTORY, ViewModel, flatten
 
 
 def shuffled(entries: list[DeliveredEntry], rng: random.Random) -> list[DeliveredEntry]:
@@ -35,6 +35,7 @@ def engine_tree(view: View) -> dict[tuple[bytes, ...], object]:
         path: (
             shown.content,
             shown.executable,
+            0 if shown.content == DIRECTORY else shown.face.mtime_ns,
             [(f.node, f.placement, f.versions, f.parent, f.name, f.copy_of) for f in shown.faces],
         )
         for path, shown in view.walk()
@@ -46,6 +47,7 @@ def model_detail(entries: list[DeliveredEntry]) -> dict[tuple[bytes, ...], objec
         path: (
             s.face.content,
             s.face.executable,
+            s.face.mtime_ns,
             [(f.node, f.spot.placement, f.versions, f.spot.parent, f.spot.name, f.copy_of) for f in s.faces],
         )
         for path, s in flatten(ViewModel(entries).root).items()
@@ -71,7 +73,7 @@ def check_changed(before: dict[NodeId, object], after: dict[NodeId, object], cha
 
 def names_by_node(view: View) -> dict[NodeId, object]:
     return {
-        f.node: (path[-1], f.parent, f.placement, f.versions, shown.content, shown.executable, shown.nodes)
+        f.node: (path[-1], f.parent, f.placement, f.versions, shown.content, shown.executable, shown.nodes, f.mtime_ns)
         for path, shown in view.walk()
         for f in shown.faces
     }

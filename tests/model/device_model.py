@@ -35,12 +35,13 @@ class Item:
     rows: tuple[Row, ...]
     content: Content
     executable: bool
+    mtime_ns: int
 
 
 def item_of(shown: Shown) -> Item:
     """Return what a disk holds after applying `shown`."""
     rows = tuple(Row(f.node, f.versions, f.spot.placement, f.spot.parent, f.spot.name, f.copy_of) for f in shown.faces)
-    return Item(rows, shown.face.content, shown.face.executable)
+    return Item(rows, shown.face.content, shown.face.executable, shown.face.mtime_ns)
 
 
 class DeviceModel:
@@ -75,31 +76,45 @@ class DeviceModel:
     def shows(self) -> dict[Path, tuple[Content, bool]]:
         return {path: (item.content, item.executable) for path, item in self.disk.items()}
 
+    def mtimes(self) -> dict[Path, int]:
+        return {path: item.mtime_ns for path, item in self.disk.items()}
+
     # --- what a user does ------------------------------------------------------------------------------------
 
     def create(self, path: Path, content: Content, executable: bool = False) -> None:
         assert path not in self.disk
         parent = self._revive(path)
         name = self._next()
-        self._ops.append(Put(None, content, executable, 0, (), parent, path[-1], path))
+        mtime_ns = self._new_mtime(content)
+        self._ops.append(Put(None, content, executable, mtime_ns, (), parent, path[-1], path))
         row = Row(NodeId(name), (name,), name, parent, path[-1], None)
-        self.disk[path] = Item((row,), content, executable)
+        self.disk[path] = Item((row,), content, executable, mtime_ns)
+        self._commit()
+
+    def put_unseen(self, path: Path, node: NodeId, content: Content) -> None:
+        """A file at the root that was here before the device joined, where the log has `node`."""
+        name, mtime_ns = self._next(), self._new_mtime(content)
+        self._ops.append(Put(node, content, False, mtime_ns, (), ROOT, path[-1], path))
+        self.disk[path] = Item((Row(node, (name,), Dot(node), ROOT, path[-1], None),), content, False, mtime_ns)
         self._commit()
 
     def edit(self, path: Path, content: Content) -> None:
+        """Write `content`, equal to what is there for a touch."""
         item = self.disk[path]
         self._revive(path)
         keeps = self._keeps([path], staying=True)
         first, *others = item.rows
-        name = self._next()
+        name, mtime_ns = self._next(), self._new_mtime(content)
         executable = item.executable and content.kind is Kind.FILE
-        self._ops.append(Put(first.node, content, executable, 0, first.versions, first.parent, path[-1], path, keeps))
+        self._ops.append(
+            Put(first.node, content, executable, mtime_ns, first.versions, first.parent, path[-1], path, keeps)
+        )
         if others:
             self._ops.append(Drop(tuple(Dropped(r.node, r.versions, r.placement, -1) for r in others)))
         if content.kind is not item.content.kind:
             self._ops.append(Attr(first.node, executable))
         row = Row(first.node, (name,), first.placement, first.parent, path[-1], None)
-        self.disk[path] = Item((row,), content, executable)
+        self.disk[path] = Item((row,), content, executable, mtime_ns)
         self._commit()
 
     def set_executable(self, path: Path, executable: bool) -> None:
@@ -143,6 +158,10 @@ class DeviceModel:
 
     def _next(self) -> Dot:
         return dot(self.chain, self.seq + 1, len(self._ops))
+
+    def _new_mtime(self, content: Content) -> int:
+        """An mtime that no other put has; 0 for a directory, whose mtime is not kept."""
+        return 0 if content == DIRECTORY else (self.seq + 1) << 8 | self.device[0]
 
     def _versions(self, path: Path) -> list[Dot]:
         return [v for row in self.disk[path].rows for v in row.versions]

@@ -24,6 +24,7 @@ class History:
     devices: list[DeviceModel]
     written: dict[Content, int] = field(default_factory=dict)  # value -> times written
     removed: set[Content] = field(default_factory=set)  # overwritten or deleted by a user who had it on disk
+    touched: set[Content] = field(default_factory=set)  # put again with another mtime, which a deletion does not beat
 
     def entries(self) -> list[DeliveredEntry]:
         """Return all entries in a causal order."""
@@ -55,15 +56,16 @@ def settle(history: History) -> dict[Path, tuple[Content, bool]]:
         device.apply()
     trees = [device.shows() for device in history.devices]
     assert all(tree == trees[0] for tree in trees), "devices differ after settling"
+    assert all(device.mtimes() == history.devices[0].mtimes() for device in history.devices), "mtimes differ"
     return trees[0]
 
 
 def check_values(history: History, tree: dict[Path, tuple[Content, bool]]) -> None:
-    """No value is lost, and none that was removed and never renamed comes back."""
+    """No value is lost, and none that was removed and never renamed or touched comes back."""
     shown = {content for content, _ in tree.values()}
     lost = history.written.keys() - shown - history.removed
     assert not lost, f"lost: {lost}"
-    carried = set()
+    carried = set(history.touched)
     versions = ViewModel(history.entries()).versions
     for entry in history.entries():
         for op in entry.ops:
@@ -89,6 +91,10 @@ def act(rng: random.Random, device: DeviceModel, history: History, copies: bool)
             return
         content = DIRECTORY if rng.random() < 0.35 else _value(rng, history, copies)
         device.create(path, content)
+    elif roll < 0.35 and files:
+        path = rng.choice(files)
+        history.touched.add(device.disk[path].content)
+        device.edit(path, device.disk[path].content)
     elif roll < 0.55 and files:
         path = rng.choice(files)
         old = device.disk[path].content
@@ -116,6 +122,7 @@ def act(rng: random.Random, device: DeviceModel, history: History, copies: bool)
     if device.fresh:
         view = {path: (s.face.content, s.face.executable) for path, s in device.view().items()}
         assert view == device.shows(), "the view is not what the user did"
+        assert {path: s.face.mtime_ns for path, s in device.view().items()} == device.mtimes(), "another mtime"
 
 
 def _free_path(rng: random.Random, device: DeviceModel) -> Path | None:

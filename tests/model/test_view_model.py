@@ -234,6 +234,61 @@ def test_the_exec_bit_and_the_content_merge() -> None:
     assert settle(history) == {F: (file(2), True)}
 
 
+def test_a_touch_gives_the_shown_file_its_mtime() -> None:
+    a, b = shared((F, file(1)))
+    a.edit(F, file(1))
+    want = a.mtimes()
+    assert meet(a, b) == {F: file(1)} and b.mtimes() == want
+
+
+def test_equal_edits_end_with_one_mtime_and_no_copy() -> None:
+    a, b = shared((F, file(1)))
+    a.edit(F, file(2))
+    b.edit(F, file(2))
+    assert a.mtimes() != b.mtimes()
+    later = max(a, b, key=lambda device: (device.time, device.device)).mtimes()
+    assert meet(a, b) == {F: file(2)} and a.mtimes() == b.mtimes() == later
+
+
+def test_a_touch_against_an_edit_leaves_the_edit() -> None:
+    a, b = shared((F, file(1)))
+    a.edit(F, file(1))
+    a.edit(F, file(1))
+    b.edit(F, file(2))
+    want = b.mtimes()
+    assert meet(a, b) == {F: file(2)} and a.mtimes() == want
+    a.delete(F)
+    assert meet(a, b) == {}
+
+
+def test_a_touch_of_one_of_two_edits_keeps_both() -> None:
+    a, b = shared((F, file(1)))
+    a.edit(F, file(2))
+    a.edit(F, file(2))
+    b.edit(F, file(3))
+    assert contents(meet(a, b)) == {file(2), file(3)}
+
+
+def test_a_touch_of_a_joiners_older_copy_is_stale_as_the_copy_is() -> None:
+    a, b = devices()
+    a.create(F, file(1))
+    node = a.disk[F].rows[0].node
+    a.edit(F, file(2))
+    b.receive(list(a.received.values()))
+    b.put_unseen(F, node, file(1))
+    b.edit(F, file(1))
+    assert meet(a, b) == {F: file(2)}
+
+
+def test_an_edit_back_to_an_older_content_is_no_touch() -> None:
+    a, b = shared((F, file(1)))
+    a.edit(F, file(2))
+    meet(a, b)
+    a.edit(F, file(1))
+    b.edit(F, file(3))
+    assert contents(meet(a, b)) == {file(1), file(3)}
+
+
 def test_the_exec_bit_does_not_revive() -> None:
     a, b = shared((F, file(1)))
     a.set_executable(F, True)

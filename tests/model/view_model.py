@@ -52,6 +52,7 @@ class Face:
     content: Content
     versions: tuple[Dot, ...]
     executable: bool
+    mtime_ns: int  # 0 for directories
     device: DeviceId
     copy_of: NodeId | None = None
     originals: bool = False  # all versions replace nothing
@@ -220,7 +221,11 @@ class ViewModel:
     # --- what is shown ---------------------------------------------------------------------------------------
 
     def _ancestors(self, version: Version) -> set[tuple[Content, NodeId, bytes]]:
-        """What the ANCESTORS_MAX newest versions that `version` came after held, and where."""
+        """What the versions that `version` came after held, and where."""
+        return {place_of(earlier) for earlier in self._before(version).values()}
+
+    def _before(self, version: Version) -> dict[Dot, Version]:
+        """The ANCESTORS_MAX newest versions that `version` came after."""
         found: dict[Dot, Version] = {}
         edge = {version.stamp.dot: version}
         while edge and len(found) <= ANCESTORS_MAX:
@@ -231,7 +236,23 @@ class ViewModel:
                 if name in self.versions and name not in found:
                     edge[name] = self.versions[name]
         del found[version.stamp.dot]
-        return {place_of(v) for v in found.values()}
+        return found
+
+    def _adds_nothing(self, version: Version, other: Version) -> bool:
+        """Whether `version` is an older content than `other`'s, put anew by a joiner, or touched, or both."""
+        near, past, puts = self._before(version), self._before(other), self._ancestors(other)
+
+        def comes_from_past(each: Version) -> bool:
+            if each.stamp.dot in past:
+                return True
+            if not each.op.replaces:
+                return place_of(each) in puts
+            return all(
+                name in near and near[name].op.content == version.op.content and comes_from_past(near[name])
+                for name in each.op.replaces
+            )
+
+        return version.op.content != other.op.content and comes_from_past(version)
 
     def _make_faces(self) -> None:
         attrs = {op.node: op.executable for _, op in self.ops if isinstance(op, Attr)}
@@ -256,16 +277,11 @@ class ViewModel:
         for node in shown - {ROOT}:
             versions = [v.stamp.dot for v in self.owned.get(node, []) if v.op.content == DIRECTORY]
             spot = self.spots[node]
-            face = Face(node, spot, DIRECTORY, tuple(sorted(versions)), False, spot.stamp.device)
+            face = Face(node, spot, DIRECTORY, tuple(sorted(versions)), False, 0, spot.stamp.device)
             self.faces[spot.parent].append(face)
 
     def _faces_of(self, node: NodeId, versions: list[Version], attrs: dict[NodeId, bool]) -> list[Face]:
-        hidden = [
-            v
-            for v in versions
-            if not v.op.replaces
-            and any(place_of(v) in self._ancestors(w) and v.op.content != w.op.content for w in versions)
-        ]
+        hidden = [v for v in versions if any(self._adds_nothing(v, w) for w in versions)]
         visible = [v for v in versions if v not in hidden]
         main = max(visible, key=lambda version: version.stamp)
         groups: dict[Content, list[Version]] = defaultdict(list)
@@ -294,6 +310,7 @@ class ViewModel:
             main.op.content,
             tuple(sorted(v.stamp.dot for v in covered)),
             main.op.content.kind is Kind.FILE and attrs.get(node, executable),
+            main.op.mtime_ns,
             main.stamp.device if spot.stamp == FIRST else spot.stamp.device,
             copy_of,
             all(not v.op.replaces for v in covered),

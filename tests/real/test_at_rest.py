@@ -68,8 +68,6 @@ def test_a_touched_file_is_no_new_content(devices: list[Device]) -> None:
     fetched = desk.fetched()
     for path in laptop.tree.glob("00/*"):
         path.touch()
-    for device in devices:
-        device.rescan()
-        device.wait(durable=True)
+    settle(devices, durable=True)
     assert desk.fetched() == fetched
     assert laptop.folder()["conflicts"] == 0

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +12,6 @@ from tests.support.real_mesh import Device, Mesh, settle
 
 pytestmark = pytest.mark.slow
 CONFLICTS_PRESENT = 6  # the exit code
-SAME_TIME_S = 1_700_000_000
 
 
 @dataclass(frozen=True)
@@ -32,11 +30,6 @@ def write(path: Path, text: str) -> None:
     path.write_text(text)
 
 
-def write_same(root: Path) -> None:
-    write(root / "note", "same")
-    os.utime(root / "note", (SAME_TIME_S, SAME_TIME_S))
-
-
 def remove(directory: Path) -> None:
     for path in sorted(directory.rglob("*"), reverse=True):
         path.unlink() if path.is_file() else path.rmdir()
@@ -53,8 +46,8 @@ CASES: dict[str, Case] = {
     ),
     "the same edit on both sides": Case(
         {"note": "base"},
-        write_same,
-        write_same,
+        lambda root: write(root / "note", "same"),
+        lambda root: write(root / "note", "same"),
         frozenset({"same"}),
         0,
     ),

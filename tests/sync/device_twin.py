@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from meshsync.ids import ChainId, DeviceId
-from meshsync.sync.actions import Action, Remove
+from meshsync.sync.actions import Action, Move, Remove, SetAttr
 from meshsync.sync.delivered import DeliveredEntry
 from meshsync.sync.disk_rows import Intent, SyncedRow
 from meshsync.sync.draft import Publisher
@@ -15,6 +15,8 @@ from meshsync.sync.synced_tree import SyncedTree
 from meshsync.sync.view import View
 from tests.sync.disk_twin import DiskTwin
 
+MTIMES_APART_NS = 1_000_000  # two devices never make the same mtime
+
 
 class DeviceTwin:
     def __init__(self, number: int) -> None:
@@ -22,7 +24,7 @@ class DeviceTwin:
         self.chain = ChainId(bytes([0x80 + number]) * 32)
         self.view = View()
         self.synced = SyncedTree()
-        self.disk = DiskTwin()
+        self.disk = DiskTwin(number * MTIMES_APART_NS)
         self.log: list[DeliveredEntry] = []
         self.time = 0
         self.intents: list[Intent] = []
@@ -82,15 +84,15 @@ class DeviceTwin:
     def do_and_crash(self, action: Action) -> None:
         """Carry out one action and die before it is recorded; only its intent is."""
         stat = self.disk.do(action)
-        if not isinstance(action, Remove) and stat is not None and action.rows:
+        if not isinstance(action, Remove | SetAttr) and stat is not None and action.rows:
             path = action.target if isinstance(action.target, tuple) else None
             self.intents.append(Intent(path, stat.inode, action.rows))
 
     def finish(self, action: Action, stat: object) -> None:
         for node in getattr(action, "gone", ()):
             self.synced.remove(node)
-        rows = action.rows
-        self._put([row if row.stat else replace(row, stat=stat) for row in rows])
+        is_known = isinstance(action, Move | Remove)  # the object is the same, and only its ctime may be another
+        self._put([row if row.stat and is_known else replace(row, stat=stat) for row in action.rows])
 
     def _put(self, rows: list[SyncedRow] | tuple[SyncedRow, ...]) -> None:
         for row in rows:

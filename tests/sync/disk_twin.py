@@ -21,15 +21,19 @@ class Object:
     executable: bool
     inode: int
     mtime_ns: int
+    ctime_ns: int
     children: dict[bytes, Object] | None
 
     @property
     def stat(self) -> Stat:
-        return Stat(self.inode, self.inode, self.content.size, self.mtime_ns, self.mtime_ns)
+        return Stat(self.inode, self.inode, self.content.size, self.mtime_ns, self.ctime_ns)
 
 
 class DiskTwin:
-    def __init__(self) -> None:
+    def __init__(self, start_ns: int = 0) -> None:
+        """`start_ns` is added to the mtimes of new objects."""
+        self.mtime_step_ns = 1  # how coarsely the file system keeps times
+        self._start_ns = start_ns
         self._counter = itertools.count(1)
         self.root = self._object(DIRECTORY)
         self.parked: dict[int, Object] = {}
@@ -47,7 +51,8 @@ class DiskTwin:
         """Create or overwrite; not `in_place` is a safe-save with a new inode."""
         old = self.at(path)
         if in_place and old is not None and old.content.kind is content.kind is Kind.FILE:
-            old.content, old.mtime_ns = content, next(self._counter)
+            old.content = content
+            self.touch(path)
             return
         executable = content.kind is Kind.FILE and (executable if old is None else old.executable)
         self._parent(path)[path[-1]] = self._object(content, executable)
@@ -55,8 +60,16 @@ class DiskTwin:
     def make_directory(self, path: Path) -> None:
         self._parent(path)[path[-1]] = self._object(DIRECTORY)
 
+    def touch(self, path: Path, mtime_ns: int | None = None) -> None:
+        """Set the mtime, to one that was never used if None."""
+        thing = self.at(path)
+        assert thing is not None
+        thing.ctime_ns = next(self._counter)
+        thing.mtime_ns = self._start_ns + thing.ctime_ns if mtime_ns is None else mtime_ns
+
     def rename(self, source: Path, target: Path) -> None:
         thing = self._parent(source).pop(source[-1])
+        thing.ctime_ns = next(self._counter)
         self._parent(target)[target[-1]] = thing
 
     def delete(self, path: Path) -> None:
@@ -65,7 +78,11 @@ class DiskTwin:
     def set_executable(self, path: Path, executable: bool) -> None:
         thing = self.at(path)
         assert thing is not None
-        thing.executable = executable
+        thing.executable, thing.ctime_ns = executable, next(self._counter)
+
+    def mtimes(self) -> dict[Path, int]:
+        """Return the mtimes of all files."""
+        return {row.path: row.stat.mtime_ns for row in self.scan().walk() if row.kind is Kind.FILE}
 
     def tree(self) -> dict[Path, tuple[Content, bool]]:
         return {row.path: (row.content, row.executable) for row in self.scan().walk()}
@@ -100,13 +117,19 @@ class DiskTwin:
             self._check(action.target, action.expected)
             thing = self._get(action.target)
             assert thing is not None
-            thing.executable = action.executable
+            thing.executable, thing.ctime_ns = action.executable, next(self._counter)
+            self._set_mtime(thing, thing.mtime_ns if action.mtime_ns is None else action.mtime_ns)
         else:
             self._check(action.target, action.expected)
             executable = False if isinstance(action, MakeLink) else action.executable
-            self._set(action.target, self._object(action.content, executable))
+            thing = self._object(action.content, executable)
+            self._set_mtime(thing, action.mtime_ns)
+            self._set(action.target, thing)
         after = self._get(action.target)
         return None if after is None else after.stat
+
+    def _set_mtime(self, thing: Object, mtime_ns: int) -> None:
+        thing.mtime_ns = mtime_ns - mtime_ns % self.mtime_step_ns
 
     def _move(self, action: Move) -> None:
         self._check(action.source, action.expected)
@@ -165,4 +188,4 @@ class DiskTwin:
     def _object(self, content: Content, executable: bool = False) -> Object:
         number = next(self._counter)
         children: dict[bytes, Object] | None = {} if content.kind is Kind.DIRECTORY else None
-        return Object(content, executable, number, number, children)
+        return Object(content, executable, number, self._start_ns + number, number, children)

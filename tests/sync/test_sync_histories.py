@@ -38,6 +38,10 @@ def view_tree(view: View) -> Tree:
     return {path: (shown.content, shown.executable) for path, shown in view.walk()}
 
 
+def view_mtimes(view: View) -> dict[Path, int]:
+    return {path: shown.face.mtime_ns for path, shown in view.walk() if shown.kind is Kind.FILE}
+
+
 def act(run: Run, device: DeviceTwin) -> None:
     disk, tree, rng = device.disk, device.disk.tree(), run.rng
     paths = sorted(tree)
@@ -59,6 +63,8 @@ def act(run: Run, device: DeviceTwin) -> None:
             disk.rename(source, free)
     elif roll < 0.76 and paths:
         swap(disk, rng.choice(paths), rng.choice(paths))
+    elif roll < 0.82 and files:
+        disk.touch(rng.choice(files))
     elif roll < 0.92 and paths:
         path = rng.choice(paths)
         run.removed.update(tree[below][0] for below in tree if below[: len(path)] == path)
@@ -100,6 +106,7 @@ def run_history(seed: int, count: int, steps: int, crashes: bool) -> Run:
         elif roll < 0.55:
             device.publish()
             assert not fresh[device] or view_tree(device.view) == device.disk.tree(), "not what the user did"
+            assert not fresh[device] or view_mtimes(device.view) == device.disk.mtimes(), "not when the user did it"
         else:
             act(run, device)
     return run
@@ -133,8 +140,9 @@ def check(run: Run) -> None:
     settle(*run.devices)
     for device in run.devices:
         plan = device.publish()
-        assert not plan.apply, "not at rest"
+        assert not plan.apply and not plan.publish and not plan.settled, "not at rest"
         assert device.disk.tree() == view_tree(device.view) == run.devices[0].disk.tree()
+        assert device.disk.mtimes() == view_mtimes(device.view) == run.devices[0].disk.mtimes()
         assert not device.disk.parked
     shown = {content for content, _ in run.devices[0].disk.tree().values()}
     assert set(run.written) <= shown | run.removed, "a value is lost"

@@ -68,12 +68,13 @@ def strange_op(rng: random.Random, dots: list[Dot]) -> Op:
     name = rng.choice([b"a", b"b"])
     path = tuple(rng.choice([b"a", b"b"]) for _ in range(rng.randint(1, 3)))
     content = DIRECTORY if rng.random() < 0.4 else file(rng.randint(1, 6))
+    mtime_ns = 0 if content == DIRECTORY else len(dots)
     roll = rng.random()
     if roll < 0.3 or not nodes:
-        return Put(None, content, False, 0, some, parent, name, path)
+        return Put(None, content, False, mtime_ns, some, parent, name, path)
     node = rng.choice(nodes)
     if roll < 0.5:
-        return Put(node, content, True, 0, some, parent, name, path)
+        return Put(node, content, True, mtime_ns, some, parent, name, path)
     if roll < 0.75:
         keeps = (Keep(rng.choice(nodes), rng.choice([None, rng.choice(dots)]), rng.choice(dots), parent, b"k"),)
         return Place(node, parent, name, some, path, keeps if rng.random() < 0.5 else ())

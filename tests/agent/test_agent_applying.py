@@ -1,0 +1,92 @@
+"""Actions on a real disk, and what is said to be true afterwards (P16, docs/spec/view.md 6 and 7)."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from meshsync.agent.applying import ActionRunner, Applied, Intended
+from meshsync.agent.staged import Staged
+from meshsync.content.record import Content, Kind
+from meshsync.crypto.folder_keys import FolderKeys, commitment
+from meshsync.ids import ROOT, Dot, FolderId, NodeId
+from meshsync.sync.actions import Action, Move, Remove, SetAttr
+from meshsync.sync.disk_rows import Stat, SyncedRow
+from tests.support.folder_tree import MTIME_NS, FolderTree
+
+EPOCH = commitment(b"e" * 32)
+KEYS = FolderKeys(FolderId(b"F" * 32), b"s" * 32, {EPOCH: b"e" * 32}, EPOCH)
+F, G = (b"f",), (b"g",)
+
+
+@pytest.fixture
+def tree(tmp_path: Path) -> Iterator[FolderTree]:
+    tree = FolderTree(tmp_path / "root")
+    (tree.path / "f").write_text("one")
+    (tree.path / "g").write_text("other")
+    yield tree
+    tree.close()
+
+
+def run(tree: FolderTree, *actions: Action) -> Applied:
+    def intend(_: Sequence[Intended]) -> None:
+        pass
+
+    def record(_: Applied, __: dict[NodeId, Staged]) -> None:
+        pass
+
+    return ActionRunner(tree.applier, lambda: KEYS, intend, record).run(actions, {}, [])
+
+
+def row_of(tree: FolderTree, name: bytes, executable: bool = False) -> SyncedRow:
+    dot = Dot(name * 40)
+    stat = Stat(*tree.stat(name.decode()))
+    content = Content(Kind.FILE, stat.size, depth=0)
+    return SyncedRow(NodeId(dot), (dot,), dot, ROOT, name, name, None, 0, content, executable, stat.mtime_ns, stat)
+
+
+def test_an_mtime_and_an_exec_bit_are_set_and_seen(tree: FolderTree) -> None:
+    before = row_of(tree, b"f")
+    after = replace(before, executable=True, mtime_ns=MTIME_NS)
+    applied = run(tree, SetAttr(before.node, F, True, MTIME_NS, before.stat, (after,)))
+    (row,), (local,) = applied.rows, applied.local
+    now = os.stat(tree.path / "f")
+    assert (now.st_mtime_ns, bool(now.st_mode & 0o100), now.st_ino) == (MTIME_NS, True, before.stat.inode)  # type: ignore[union-attr]
+    assert row == replace(after, stat=local.stat) and local.executable and local.stat == Stat(*tree.stat("f"))
+
+
+def test_an_exec_bit_alone_moves_no_mtime(tree: FolderTree) -> None:
+    before = row_of(tree, b"f")
+    run(tree, SetAttr(before.node, F, True, None, before.stat, (replace(before, executable=True),)))
+    assert os.stat(tree.path / "f").st_mtime_ns == before.mtime_ns
+
+
+def test_a_file_that_was_changed_since_keeps_its_mtime(tree: FolderTree) -> None:
+    before = row_of(tree, b"f")
+    (tree.path / "f").write_text("edited meanwhile")
+    edited = os.stat(tree.path / "f").st_mtime_ns
+    applied = run(tree, SetAttr(before.node, F, False, MTIME_NS, before.stat, (before,)))
+    assert not applied.rows and len(applied.changed) == 1
+    assert os.stat(tree.path / "f").st_mtime_ns == edited
+
+
+def test_two_exchanged_files_are_each_recorded_with_their_own_stat(tree: FolderTree) -> None:
+    one, other = row_of(tree, b"f"), row_of(tree, b"g")
+    rows = (replace(one, name=b"g"), replace(other, name=b"f"))
+    applied = run(tree, Move(one.node, F, G, True, one.stat, other.stat, rows))
+    assert {row.name: row.stat for row in applied.rows} == {
+        b"g": Stat(*tree.stat("g")),
+        b"f": Stat(*tree.stat("f")),
+    }
+    assert (tree.path / "g").read_text() == "one"
+
+
+def test_what_is_shown_as_one_with_another_file_is_recorded_where_that_lies(tree: FolderTree) -> None:
+    other = row_of(tree, b"g")
+    moved = replace(other, name=b"f", order=1)
+    applied = run(tree, Remove(other.node, G, Kind.FILE, other.stat, (moved,), ()))
+    assert applied.rows == [moved] and applied.removed == [G]
