@@ -211,8 +211,23 @@ def test_a_crash_before_an_mtime_is_recorded_publishes_nothing() -> None:
     exchange(one, other)
     (action,) = other.publish().apply
     other.do_and_crash(action)
+    assert not other.publish().apply, "it is done already"
     settle(one, other)
     assert other.chain not in one.view.vector and is_at_rest(one, other)
+
+
+def test_a_crash_between_a_move_and_its_attributes_undoes_neither() -> None:
+    one, other = pair((F, file(1)))
+    one.disk.rename(F, G)
+    one.disk.touch(G, THEN_NS)
+    one.disk.set_executable(G, True)
+    one.publish()
+    exchange(one, other)
+    move, _ = other.publish().apply
+    other.do_and_crash(move)
+    settle(one, other)
+    assert other.chain not in one.view.vector and is_at_rest(one, other)
+    assert other.disk.tree() == {G: (file(1), True)} and other.disk.mtimes() == {G: THEN_NS}
 
 
 def test_a_crash_before_written_content_is_recorded_publishes_nothing() -> None:
