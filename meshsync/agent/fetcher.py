@@ -209,6 +209,10 @@ class Fetcher:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
 
+    def source_names(self) -> list[str]:
+        """Return the names of all sources that are asked."""
+        return list(self._sources)
+
     def news(self, name: str) -> None:
         """Ask `name` again for what it lacked: it has more now."""
         for need in self._needs.values():

@@ -401,8 +401,8 @@ class Folder:
 
     def content_stored(self) -> None:
         """More content can be had from a relay."""
-        for relay in self._readers:
-            self.fetcher.news(f"relay {relay[:5].hex()}")
+        for name in self.fetcher.source_names():
+            self.fetcher.news(name)
 
     def versions_durable(self) -> None:
         """Something became durable, or the relay's log was read."""
