@@ -204,6 +204,7 @@ WAIT_NOTICE_S: Final = 0.2  # `wait` gives the watcher this long to tell of what
 LOOK_FILES_MAX: Final = 500  # new files read before they are published: half an entry, a quarter of a second
 LOOK_BYTES_MAX: Final = 64 * MIB  # the same for larger ones
 DESCRIPTORS_MAX: Final = 65_536  # staged files and links of many folders; the usual soft limit is 1,024
+LINK_RACE_S: Final = 5.0  # within which two devices that found each other may both have dialled
 FETCH_LOCAL_CHUNKS: Final = 32  # chunks looked for on this device in one thread job
 FETCH_DELTA_CHUNKS_MAX: Final = 8  # of FETCH_LOCAL_CHUNKS; with more of them missing no deltas are asked for
 FOLDER_KEYS_BYTES_MAX: Final = 1 * MIB  # the key file of a folder: 64 bytes for each epoch

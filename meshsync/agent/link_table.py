@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 from meshsync.agent.member_link import MemberLink
 from meshsync.ids import DeviceId
+from meshsync.limits import LINK_RACE_S
 from meshsync.runtime import Runtime
 from meshsync.transport.base import Link
 
@@ -48,11 +49,12 @@ class LinkTable:
     def add(self, link: Link, dialed: bool) -> bool:
         """Take a new link and run it; return False, with the link closed, if another one stays.
 
-        Two links that both ends dialled at once: the one dialled by the lower device id stays. Two in one direction:
-        the newer one, because the dialler lost the older.
+        Two links that both ends dialled at once: the one dialled by the lower device id stays. Two in one direction, or
+        one long after the other: the newer one, because the dialler lost the older.
         """
         before = self._links.get(link.peer)
-        if before is not None and before.dialed != dialed:
+        racing = before is not None and self._runtime.monotonic() - before.since < LINK_RACE_S
+        if before is not None and racing and before.dialed != dialed:
             keep_dialed = self._own < link.peer
             if before.dialed == keep_dialed:
                 link.close("duplicate link")

@@ -14,6 +14,7 @@ from meshsync.agent.link_table import LinkTable, route
 from meshsync.agent.member_link import MemberLink
 from meshsync.errors import LinkClosed
 from meshsync.ids import DeviceId
+from meshsync.limits import LINK_RACE_S
 from meshsync.transport.base import Link, Priority, Stream
 from meshsync.wire.peer_messages import PairRequest
 from tests.support.virtual_runtime import VirtualRuntime
@@ -113,6 +114,20 @@ async def test_a_device_that_dials_again_has_lost_its_older_link(dialer: DeviceI
         assert listener.see(old) and listener.see(new)
         await runtime.settle()
         assert listener.table.get(dialer) is new.ends[listener.own] and not old.is_open and new.is_open
+
+
+@pytest.mark.parametrize("dialer", [LOW, HIGH])
+async def test_a_device_that_restarted_and_dials_is_believed_though_this_one_had_dialled_before(
+    dialer: DeviceId,
+) -> None:
+    async with two_devices() as (runtime, low, high):
+        listener = high if dialer == LOW else low
+        old, new = Cable(listener.own, dialer), Cable(dialer, listener.own)
+        assert listener.see(old)
+        await runtime.advance(LINK_RACE_S)
+        assert listener.see(new), "who has a link does not dial: the old one is dead"
+        await runtime.settle()
+        assert listener.table.get(dialer) is new.ends[listener.own]
 
 
 async def test_a_link_that_ends_is_forgotten_and_the_time_is_kept() -> None:
