@@ -18,7 +18,7 @@ from meshsync.sync.local_tree import LocalTree
 from meshsync.sync.match import Matched, match
 from meshsync.sync.node import Face
 from meshsync.sync.recorder import Recorder
-from meshsync.sync.settle import is_removed, joined_directory, joined_file, known_descendant
+from meshsync.sync.settle import is_removed, joined_directory, joined_file, known_descendant, seen_row
 from meshsync.sync.synced_tree import Group, SyncedTree
 from meshsync.sync.view import View
 
@@ -223,7 +223,7 @@ class _Reconciler:
         is_shown = (is_touched or has_other_bit) and self._shows(old.node, row)
         if is_shown or not (is_touched or has_other_bit):
             if old.node not in self._plan.busy and (is_shown or _is_other(row, old)):
-                self._plan.settled += [self._seen(each, row, is_shown) for each in rows]
+                self._plan.settled += [replace(seen_row(each, row), executable=row.executable) for each in rows]
             return
         self._plan.busy.update(each.node for each in rows)
         if is_touched:
@@ -239,11 +239,6 @@ class _Reconciler:
             row.executable,
             row.stat.mtime_ns,
         )
-
-    def _seen(self, old: SyncedRow, row: LocalRow, is_shown: bool) -> SyncedRow:
-        if not is_shown:
-            return replace(old, stat=row.stat)
-        return replace(old, executable=row.executable, mtime_ns=row.stat.mtime_ns, stat=row.stat)
 
     def _drops(self) -> None:
         """One drop for each topmost thing that is gone; what the view dropped too is only forgotten."""

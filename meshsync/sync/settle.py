@@ -33,8 +33,18 @@ def finished_intents(intents: Iterable[Intent], local: LocalTree, parked: Mappin
             number = parked_number(row.parent)
             is_true = row.stat is not None and parked.get(number) == row.stat.inode if number is not None else is_there
             if is_true:
-                rows.append(row if row.stat is not None or there is None else replace(row, stat=there.stat))
+                rows.append(row if row.stat is not None or there is None else seen_row(row, there))
     return rows
+
+
+def seen_row(old: SyncedRow, row: LocalRow) -> SyncedRow:
+    """Return `old` with the stat of `row`, the same object.
+
+    An mtime that was not seen before stands as what was asked for, so that apply sets the shown one: nobody knows
+    whether the file system keeps times more coarsely or the user touched the file in between.
+    """
+    is_known = row.kind is not Kind.FILE or (old.stat is not None and old.stat.mtime_ns == row.stat.mtime_ns)
+    return replace(old, mtime_ns=old.mtime_ns if is_known else row.stat.mtime_ns, stat=row.stat)
 
 
 def lost_parked(synced: SyncedTree, present: Collection[int]) -> list[NodeId]:

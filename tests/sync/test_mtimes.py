@@ -216,6 +216,18 @@ def test_a_crash_before_an_mtime_is_recorded_publishes_nothing() -> None:
     assert other.chain not in one.view.vector and is_at_rest(one, other)
 
 
+def test_a_touch_between_a_crash_and_the_next_scan_converges() -> None:
+    one, other = pair((F, file(1)))
+    one.disk.write(F, file(2))
+    one.publish()
+    exchange(one, other)
+    (action,) = other.publish().apply
+    other.do_and_crash(action)
+    other.disk.touch(F, THEN_NS)
+    settle(one, other)
+    assert one.disk.mtimes() == other.disk.mtimes() and is_at_rest(one, other)
+
+
 def test_a_crash_between_a_move_and_its_attributes_undoes_neither() -> None:
     one, other = pair((F, file(1)))
     one.disk.rename(F, G)
