@@ -142,19 +142,24 @@ class Observer:
         self.local.remove(path)
         seen.changed.add(path)
 
+    def _make_way(self, before: LocalRow | None, kind: Kind, seen: Observation) -> None:
+        """Forget what was of another kind, and all below it, before anything is noted of what took its place."""
+        if before is not None and before.kind is not kind:
+            self._remove(before.path, seen)
+
     def _take(self, item: Observed, seen: Observation) -> None:
         stat = Stat(*item.stat)
         before = self.local.at(item.path)
         if item.kind is Kind.FILE:
             row = self._file_row(item, stat, before, seen)
         elif item.kind is Kind.LINK:
+            self._make_way(before, Kind.LINK, seen)
             row = LocalRow(item.path, Content(Kind.LINK, target=item.target), False, stat)
         else:
+            self._make_way(before, Kind.DIRECTORY, seen)
             row = LocalRow(item.path, Content(Kind.DIRECTORY), False, stat)
         if row is None or row == before:
             return
-        if before is not None and before.kind is not row.kind:
-            self._remove(item.path, seen)
         self.local.put(row)
         if before is None or before.content != row.content or not _same_enough(before, row):
             seen.changed.add(item.path)
@@ -176,6 +181,7 @@ class Observer:
             seen.again.add(item.path)
             return None
         hashed, result = read
+        self._make_way(before, Kind.FILE, seen)
         self._racy.discard(item.path)
         if result.racy:
             self._racy.add(item.path)

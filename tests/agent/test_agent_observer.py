@@ -1,0 +1,77 @@
+"""What was read of a file is kept until it is synced, whatever lay at its path before (P12)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from meshsync.agent.observer import Observer
+from meshsync.chunking.cut import CutParams
+from meshsync.content.record import Kind
+from meshsync.crypto.folder_keys import FolderKeys, commitment
+from meshsync.ids import FolderId
+from meshsync.sync.local_tree import LocalTree
+from tests.support.folder_tree import FolderTree
+
+EPOCH = commitment(b"e" * 32)
+KEYS = FolderKeys(FolderId(b"F" * 32), b"s" * 32, {EPOCH: b"e" * 32}, EPOCH)
+PARAMS = CutParams(16 << 10, 64 << 10, 256 << 10)
+P, BELOW = (b"p",), (b"p", b"below")
+
+
+@pytest.fixture
+def tree(tmp_path: Path) -> Iterator[FolderTree]:
+    tree = FolderTree(tmp_path / "root")
+    yield tree
+    tree.close()
+
+
+def make_link(path: Path) -> None:
+    path.symlink_to("target")
+
+
+def make_directory(path: Path) -> None:
+    path.mkdir()
+    (path / "below").write_text("beneath")
+
+
+def take_away(path: Path) -> None:
+    if path.is_dir() and not path.is_symlink():
+        (path / "below").unlink()
+        path.rmdir()
+    else:
+        path.unlink()
+
+
+@pytest.mark.parametrize("before", [make_link, make_directory])
+def test_the_chunks_of_a_file_that_took_the_place_of_another_kind_are_known(
+    tree: FolderTree, before: Callable[[Path], None]
+) -> None:
+    # Without them this device could serve and upload nothing of a file that it has published.
+    observer = Observer(tree.root, KEYS, PARAMS, LocalTree(), lambda: 0)
+    before(tree.path / "p")
+    observer.look(None)
+    take_away(tree.path / "p")
+    (tree.path / "p").write_text("a file now")
+    seen = observer.look([P])
+    row = observer.local.at(P)
+    assert row is not None and row.kind is Kind.FILE and P in seen.changed
+    assert observer.hashed[P].content == row.content
+    assert BELOW not in observer.hashed and observer.local.at(BELOW) is None
+
+
+@pytest.mark.parametrize("after", [make_link, make_directory])
+def test_nothing_is_kept_of_a_file_whose_place_another_kind_took(
+    tree: FolderTree, after: Callable[[Path], None]
+) -> None:
+    observer = Observer(tree.root, KEYS, PARAMS, LocalTree(), lambda: 0)
+    (tree.path / "p").write_text("a file")
+    observer.look(None)
+    take_away(tree.path / "p")
+    after(tree.path / "p")
+    seen = observer.look([P])
+    row = observer.local.at(P)
+    assert row is not None and row.kind is not Kind.FILE and P in seen.changed
+    assert P not in observer.hashed
