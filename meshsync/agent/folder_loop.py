@@ -89,13 +89,15 @@ class FolderLoop:
         self._timers: set[asyncio.Task[None]] = set()
         self._first_scan_done = False
         self._planned_view = 0
+        self._undone: set[NodeId] = set()
 
     # --- what others see ------------------------------------------------------------------------------------
 
     @property
     def idle(self) -> bool:
         """Whether nothing is left to look at, publish, fetch or apply that is known of."""
-        return self.phase == "in sync" and not (self._pending or self._replica.dirty) and not self._groups
+        waiting = self._pending or self._replica.dirty or self._groups or self._undone
+        return self.phase == "in sync" and not waiting
 
     @property
     def scanned(self) -> bool:
@@ -195,7 +197,8 @@ class FolderLoop:
             self._pending.more |= seen.more
             paths |= seen.changed
             self._look_again(seen)
-        nodes, self._replica.dirty = self._replica.dirty | pending.nodes, set()
+        nodes, self._replica.dirty = self._replica.dirty | pending.nodes | self._undone, set()
+        self._undone = set()
         return Scope(frozenset(paths), frozenset(nodes))
 
     def _look_again(self, seen: Observation) -> None:
@@ -294,6 +297,9 @@ class FolderLoop:
             self._pool.cancel(node)
             self._blocked.pop(node, None)
         staged = [node for node, action in wanted.items() if self._pool.want(action)]
+        self._undone = plan.undone
+        if plan.undone:
+            self._later(RETRY_BLOCKED_S, self.wake.note)
         self._groups = kept + group_actions(plan.apply, staged)
         self._pool.start()
 

@@ -25,11 +25,15 @@ from meshsync.sync.worklist import Worklist
 
 @dataclass(slots=True)
 class Applied:
-    """Actions in order; rows that are true already, and nodes whose rows are gone already, without any action."""
+    """Actions in order; rows that are true already, and nodes whose rows are gone already, without any action.
+
+    `undone` are nodes that are shown and cannot be brought about now.
+    """
 
     actions: list[Action] = field(default_factory=list)
     settled: list[SyncedRow] = field(default_factory=list)
     forgotten: list[NodeId] = field(default_factory=list)
+    undone: set[NodeId] = field(default_factory=set)
 
 
 def plan_apply(
@@ -61,7 +65,6 @@ class _Planner:
         self._out = Applied()
         self._sources: dict[NodeId, Unit] = {}  # first node of what is shown → the object that becomes it
         self._displaced: dict[int, int] = {}  # object that an exchange moved → index of that action
-        self._undone: set[NodeId] = set()  # first nodes of what is shown and cannot be brought about now
 
     def run(self) -> Applied:
         for node in self._work.nodes:  # where everything is before anything moves
@@ -70,7 +73,7 @@ class _Planner:
         self._assign(shown)
         for path, each in shown:
             if not self._bring_about(path, each):
-                self._undone.update(each.nodes)
+                self._out.undone.update(each.nodes)
         self._remove()
         return self._out
 
@@ -328,7 +331,7 @@ class _Planner:
 
     def _may_go(self, row: SyncedRow) -> bool:
         if self._view.face(row.node) is not None:  # it is shown as one with something else that is on disk
-            return row.node not in self._undone
+            return row.node not in self._out.undone
         return is_removed(row, self._view)
 
     def _holds_anything(self, unit: Unit) -> bool:

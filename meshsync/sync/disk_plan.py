@@ -10,15 +10,31 @@ from collections.abc import Collection, Iterator
 from meshsync.content.record import Kind
 from meshsync.ids import ROOT, NodeId
 from meshsync.sync.actions import InParked, Parked, Place
-from meshsync.sync.disk_rows import Stat, parked_id
+from meshsync.sync.disk_rows import Path, Stat, parked_id
 from meshsync.sync.local_tree import LocalTree
 from meshsync.sync.synced_tree import Group, SyncedTree, directories
 
 
 class Unit:
-    """One object on disk: the rows of one path, or what the plan makes. `parked` if it is out of the tree."""
+    """One object on disk: the rows of one path, or what the plan makes. `parked` if it is out of the tree.
 
-    __slots__ = ("blocked", "children", "claimed", "kind", "name", "node", "nodes", "parent", "parked", "rows", "stat")
+    `origin` is the path at which a scan saw it, None for what the plan makes or what was parked.
+    """
+
+    __slots__ = (
+        "blocked",
+        "children",
+        "claimed",
+        "kind",
+        "name",
+        "node",
+        "nodes",
+        "origin",
+        "parent",
+        "parked",
+        "rows",
+        "stat",
+    )
 
     def __init__(
         self, node: NodeId, parent: Unit | None, name: bytes, kind: Kind, rows: Group, stat: Stat | None
@@ -32,6 +48,7 @@ class Unit:
         self.nodes = directories(rows)
         self.children: dict[bytes, Unit | None] = {}  # what the plan changed; the rest is as synced
         self.parked: Parked | None = None
+        self.origin: Path | None = None
         self.blocked = False
         self.claimed = False
 
@@ -46,6 +63,7 @@ class DiskPlan:
         self._units: dict[NodeId, Unit] = {}
         self.root = Unit(ROOT, None, b"", Kind.DIRECTORY, (), None)
         self.root.nodes = (ROOT,)
+        self.root.origin = ()
         parked = synced.parked()
         self._parks = max(parked, default=-1) + 1
         for number, nodes in parked.items():
@@ -87,13 +105,13 @@ class DiskPlan:
         return self._load(parent, rows[0].node) if rows else None
 
     def is_free(self, parent: Unit, name: bytes) -> bool:
-        """Tell whether nothing unknown lies there: neither new to this device nor unobserved."""
-        place = self.place(parent)
-        if not isinstance(place, tuple):
+        """Tell whether nothing unknown lies there: neither new to this device nor unobserved.
+
+        What lay in `parent` lay where it was when it was seen, wherever this plan has moved it.
+        """
+        if parent.origin is None or name in parent.children:
             return True
-        path = (*place, name)
-        if name in parent.children:
-            return True
+        path = (*parent.origin, name)
         return self._local.at(path) is None and self._local.is_observed(path)
 
     def place(self, unit: Unit) -> Place:
@@ -171,10 +189,12 @@ class DiskPlan:
         if found is not None:
             return found
         row = self._synced.rows[node]
-        rows = self._synced.child(parent.nodes, row.name) if parent.nodes else (row,)
+        # A directory that this plan gave to other nodes does not answer to the row's parent any more.
+        rows = self._synced.child(parent.nodes, row.name) or (row,)
         path = self._synced.path_of(node)
         seen = None if path is None else self._local.at(path)
         unit = Unit(rows[0].node, parent, row.name, row.kind, rows, row.stat if seen is None else seen.stat)
+        unit.origin = path
         unit.blocked = parent.blocked or any(each.node in self._waiting for each in rows)
         self.claim(unit, [each.node for each in rows])
         return unit

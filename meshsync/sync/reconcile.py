@@ -37,7 +37,8 @@ class Plan:
 
     `settled` are rows that are true already and `forgotten` nodes that are gone already: nobody else is told.
     With `again`, plan again with the same scan once that is recorded and the entries are in the view: `apply` leaves
-    out what waits for it. `busy` are nodes that the user changed and nodes that cannot be observed.
+    out what waits for it. `busy` are nodes that the user changed and nodes that cannot be observed. `undone` are nodes
+    that something unknown on the disk keeps from being applied: they belong in the next scope.
     """
 
     settled: list[SyncedRow] = field(default_factory=list)
@@ -45,6 +46,7 @@ class Plan:
     publish: Draft = field(default_factory=Draft)
     apply: list[Action] = field(default_factory=list)
     busy: set[NodeId] = field(default_factory=set)
+    undone: set[NodeId] = field(default_factory=set)
     again: bool = False
 
 
@@ -64,6 +66,7 @@ def reconcile(synced: SyncedTree, local: LocalTree, view: View, scope: Scope | N
     plan.apply = applied.actions
     plan.settled += applied.settled
     plan.forgotten += applied.forgotten
+    plan.undone = applied.undone
     plan.again = bool(plan.publish) or not waiting <= plan.busy
     return plan
 

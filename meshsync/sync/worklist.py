@@ -58,12 +58,12 @@ class Worklist:
         found = [row.node for row in self._synced.child(above, shown.name)]
         if shown.face.parent != ROOT and not any(node in self._synced.rows for node in above):
             found.append(shown.face.parent)
-        if shown.kind is Kind.DIRECTORY and group and set(group) != set(shown.nodes):
+        if shown.kind is Kind.DIRECTORY and set(group) != set(shown.nodes):
             found += self._below(shown, group)
         return found
 
     def _below(self, shown: Shown, group: tuple[NodeId, ...]) -> list[NodeId]:
-        """Directories that begin or cease to be one on disk: all that lies in them may have to move."""
+        """A directory that is new on disk, or begins or ceases to be one with others: all in it may have to move."""
         found = [node for child in self._view.shown_children(shown.face.node).values() for node in child.nodes]
         for name in self._synced.names(group):
             found += [row.node for row in self._synced.child(group, name)]

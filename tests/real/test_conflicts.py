@@ -36,7 +36,25 @@ def remove(directory: Path) -> None:
     directory.rmdir()
 
 
+def swap(root: Path, one: str, other: str) -> None:
+    (root / one).rename(root / "aside")
+    (root / other).rename(root / one)
+    (root / "aside").rename(root / other)
+
+
+def replace_by_file(path: Path, text: str) -> None:
+    remove(path)
+    path.write_text(text)
+
+
 CASES: dict[str, Case] = {
+    "two directories swapped against one that became a file": Case(
+        {"D1/x": "in D1", "D2/x": "in D2"},
+        lambda root: swap(root, "D1", "D2"),
+        lambda root: replace_by_file(root / "D2", "file"),
+        frozenset({"in D1", "in D2", "file"}),
+        1,
+    ),
     "one file edited on both sides": Case(
         {"note": "base"},
         lambda root: write(root / "note", "one"),

@@ -129,6 +129,11 @@ def test_histories_of_whole_devices(seed: int, crashes: bool) -> None:
     check(run_history(seed, 2 + seed % 2, 30, crashes))
 
 
+def test_what_lies_in_a_directory_that_a_plan_gave_to_others_is_found() -> None:
+    """A directory on disk took over other nodes while rows still named the node it had: an empty group was loaded."""
+    check(run_history(50007, 2 + 50007 % 3, 45, True))
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("crashes", [False, True])
 def test_many_histories_of_whole_devices(crashes: bool) -> None:
