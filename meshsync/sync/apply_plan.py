@@ -27,13 +27,15 @@ from meshsync.sync.worklist import Worklist
 class Applied:
     """Actions in order; rows that are true already, and nodes whose rows are gone already, without any action.
 
-    `undone` are nodes that are shown and cannot be brought about now.
+    `undone` are nodes that are shown and cannot be brought about now; `obstructed` are those of them in whose place
+    lies something that is new to this device.
     """
 
     actions: list[Action] = field(default_factory=list)
     settled: list[SyncedRow] = field(default_factory=list)
     forgotten: list[NodeId] = field(default_factory=list)
     undone: set[NodeId] = field(default_factory=set)
+    obstructed: set[NodeId] = field(default_factory=set)
 
 
 def plan_apply(
@@ -123,6 +125,8 @@ class _Planner:
             return False
         occupant = self._disk.at(parent, shown.name)
         if occupant is None and not self._disk.is_free(parent, shown.name):
+            if self._disk.is_obstructed(parent, shown.name):
+                self._out.obstructed.update(shown.nodes)
             return False
         if occupant is source:
             occupant = None

@@ -114,6 +114,10 @@ class DiskPlan:
         path = (*parent.origin, name)
         return self._local.at(path) is None and self._local.is_observed(path)
 
+    def is_obstructed(self, parent: Unit, name: bytes) -> bool:
+        """Tell whether what keeps the place from being free was observed there: it is new to this device."""
+        return parent.origin is not None and self._local.at((*parent.origin, name)) is not None
+
     def place(self, unit: Unit) -> Place:
         """Return where `unit` is now."""
         names: list[bytes] = []

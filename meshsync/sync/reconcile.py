@@ -38,7 +38,7 @@ class Plan:
     `settled` are rows that are true already and `forgotten` nodes that are gone already: nobody else is told.
     With `again`, plan again with the same scan once that is recorded and the entries are in the view: `apply` leaves
     out what waits for it. `busy` are nodes that the user changed and nodes that cannot be observed. `undone` are nodes
-    that something unknown on the disk keeps from being applied: they belong in the next scope.
+    in whose place lies something that is new to this device: they belong in the next scope.
     """
 
     settled: list[SyncedRow] = field(default_factory=list)
@@ -66,7 +66,7 @@ def reconcile(synced: SyncedTree, local: LocalTree, view: View, scope: Scope | N
     plan.apply = applied.actions
     plan.settled += applied.settled
     plan.forgotten += applied.forgotten
-    plan.undone = applied.undone
+    plan.undone = applied.obstructed
     plan.again = bool(plan.publish) or not waiting <= plan.busy
     return plan
 
