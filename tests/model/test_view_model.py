@@ -7,6 +7,7 @@ import random
 import pytest
 
 from meshsync.content.record import Content
+from meshsync.ids import dot
 from meshsync.sync.view import View
 from tests.model.compare import (
     check_changed,
@@ -310,3 +311,22 @@ def test_an_older_copy_created_at_the_same_place_is_stale() -> None:
     a.edit(F, file(2))
     b.create(F, file(1))
     assert meet(a, b) == {F: file(2)}
+
+
+@pytest.mark.parametrize("seed", range(60))
+def test_h5_entries_beyond_a_pin_count_as_delivered_and_change_nothing(seed: int) -> None:
+    """Quarantined entries leave the model; the engine is told of them in their place, in any order of arrival."""
+    entries = run_history(seed, 3, 30).entries()
+    rng = random.Random(seed)
+    removed = rng.choice(sorted({entry.chain for entry in entries}))
+    last = max(entry.seq for entry in entries if entry.chain == removed)
+    pin = rng.randrange(last)
+    shown = [entry for entry in entries if entry.chain != removed or entry.seq <= pin]
+    view = View()
+    for entry in shuffled(entries, rng):
+        if entry.chain == removed and entry.seq > pin:
+            view.void(entry.chain, entry.seq)
+        else:
+            view.apply(entry)
+    assert engine_tree(view) == model_detail(shown)
+    assert not any(view.covers(dot(entry.chain, entry.seq, 0)) for entry in entries if entry not in shown)
