@@ -52,6 +52,14 @@ def until(reached: Callable[[], bool], what: str) -> None:
         time.sleep(POLL_S)
 
 
+def shows(target: Path, text: str) -> bool:
+    """Whether `target` holds `text`; a rival takes the path away for a moment while it replaces it."""
+    try:
+        return target.read_text() == text
+    except FileNotFoundError:
+        return False
+
+
 def arrival(made: Path, target: Path) -> float:
     """Return when `target` had the size and mtime of `made`, which both products set last; then check every byte."""
 
@@ -105,7 +113,7 @@ def visible_delay(pair: Pair) -> float:
         text = f"edit {number}\n"
         made.write_text(text)
         since = time.monotonic()
-        until(lambda text=text: target.exists() and target.read_text() == text, "the edit is visible")  # type: ignore[misc]
+        until(lambda text=text: shows(target, text), "the edit is visible")  # type: ignore[misc]
         delays.append(time.monotonic() - since)
         time.sleep(0.3)  # edits of a person, not a burst
     return statistics.median(delays)
