@@ -31,10 +31,13 @@ class Worklist:
         for _, shown in self._view.walk():
             if not self._is_done(shown):
                 differing += shown.nodes
-        self.add(differing)
+        self._close(differing)
 
     def add(self, nodes: Iterable[NodeId]) -> None:
-        """Consider `nodes` and what they lead to."""
+        """Consider those of `nodes` that differ between the view and the disk, and what they lead to."""
+        self._close(node for node in nodes if (shown := self._view.shown(node)) is None or not self._is_done(shown))
+
+    def _close(self, nodes: Iterable[NodeId]) -> None:
         pending = list(nodes)
         while pending:
             node = pending.pop()

@@ -11,6 +11,7 @@ from meshsync.sync.actions import Move, Remove, WriteFile
 from meshsync.sync.draft import Publisher
 from meshsync.sync.node import DIRECTORY
 from meshsync.sync.reconcile import Plan, Scope
+from meshsync.sync.worklist import Worklist
 from tests.model.device_model import file, link
 from tests.sync.device_twin import DeviceTwin, exchange, settle
 from tests.sync.disk_twin import Path
@@ -383,6 +384,20 @@ def test_a_plan_for_what_changed_equals_the_plan_for_everything() -> None:
     scoped = other.plan(Scope(frozenset(), frozenset(changed)))
     (action,) = scoped.apply
     assert isinstance(action, WriteFile) and scoped.apply == other.plan().apply
+
+
+def test_what_is_as_it_should_be_costs_a_plan_nothing() -> None:
+    """Else each part of a large change would consider again, for each of its files, all that arrived before."""
+    one, other = pair((D, DIRECTORY), ((*D, b"a"), file(1)), ((*D, b"b"), file(2)))
+    one.disk.write((*D, b"b"), file(3))
+    one.publish()
+    work = Worklist(one.synced, one.view)
+    work.add(one.synced.rows)
+    assert not work.nodes
+    exchange(one, other)
+    work = Worklist(other.synced, other.view)
+    work.add(other.synced.rows)
+    assert list(work.nodes) == [node(other, (*D, b"b"))]
 
 
 def test_a_link_replaces_a_file_and_back() -> None:
