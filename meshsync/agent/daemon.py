@@ -21,6 +21,7 @@ from meshsync.agent.folder_home import FolderHome
 from meshsync.agent.home import Home
 from meshsync.agent.invitations import Invitations
 from meshsync.agent.link_table import LinkTable, route
+from meshsync.agent.machine import SYSTEM, Machine
 from meshsync.agent.member_link import MemberLink
 from meshsync.agent.pairing import serve_pairing
 from meshsync.agent.relay_client import RelayClient
@@ -32,7 +33,6 @@ from meshsync.limits import RELAYS_MAX
 from meshsync.metalog.membership_entry import SetRelay
 from meshsync.runtime import Runtime
 from meshsync.transport.base import Endpoint, Link, Policy
-from meshsync.transport.quic import QuicEndpoint
 from meshsync.wire.peer_messages import PairRequest
 from meshsync.wire.relay_address import RelayAddress, parse_relay_address
 
@@ -56,7 +56,14 @@ class Agent:
     endpoint: Endpoint
     keys: DeviceKeys
 
-    def __init__(self, runtime: Runtime, home: Home, options: Options, discoveries: Sequence[Discovery]) -> None:
+    def __init__(
+        self,
+        runtime: Runtime,
+        home: Home,
+        options: Options,
+        discoveries: Sequence[Discovery],
+        machine: Machine = SYSTEM,
+    ) -> None:
         self.runtime = runtime
         self.home = home
         self.options = options
@@ -71,6 +78,7 @@ class Agent:
         self.joining: dict[bytes, asyncio.Future[Link]] = {}  # by a ticket's discovery key
         self.inviters: dict[bytes, DeviceId] = {}  # the same
         self._discoveries = discoveries
+        self._machine = machine
         self._faults = Faults(options.fault)
         self._tasks: dict[str, asyncio.Task[None]] = {}
         self._announced: tuple[bytes, ...] = ()
@@ -82,7 +90,7 @@ class Agent:
         runtime = self.runtime
         self.keys = await runtime.in_thread(device_key.load_or_create, self.home, runtime)
         policy = Policy(discovery_keys=self._discovery_keys, authorize=self._authorize)
-        self.endpoint = await QuicEndpoint.open(
+        self.endpoint = await self._machine.open_endpoint(
             runtime, self.keys, self.options.listen or "0.0.0.0:0", self.options.engine or "qh3", policy
         )
         self.links = LinkTable(runtime, self.keys.device, self._make_link, self._links_changed)
@@ -125,7 +133,7 @@ class Agent:
     async def open_folder(self, found: FolderHome) -> Folder:
         """Load a folder and begin to sync it."""
         folder = await self.runtime.in_thread(
-            Folder, self.runtime, found, self.keys, self.counters, self._faults, self.note_change
+            Folder, self.runtime, found, self.keys, self.counters, self._faults, self.note_change, self._machine
         )
         self.folders[folder.id] = folder
         await folder.start()

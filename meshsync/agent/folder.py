@@ -24,6 +24,7 @@ from meshsync.agent.founding import NAME_KEY, ROOT_KEY
 from meshsync.agent.history import unpack_content
 from meshsync.agent.key_ring import unpack_keys
 from meshsync.agent.local_chunks import LocalChunks
+from meshsync.agent.machine import SYSTEM, Machine, Watching
 from meshsync.agent.observer import Observer
 from meshsync.agent.opening import open_answer
 from meshsync.agent.partial_rows import PartialRows
@@ -40,12 +41,10 @@ from meshsync.folder.apply import Applier
 from meshsync.folder.reader import read_ranges
 from meshsync.folder.root import Root, open_root
 from meshsync.folder.staging import Staging
-from meshsync.folder.syscalls import Syscalls
 from meshsync.folder.types import RootMissing
-from meshsync.folder.watch import Dirty, Watcher
+from meshsync.folder.watch import Dirty
 from meshsync.ids import DeviceId, FolderId, NodeId, RecordId
 from meshsync.index.chunk_rows import ChunkRows
-from meshsync.index.database import Database
 from meshsync.index.log_rows import LogRows
 from meshsync.index.meta import Meta
 from meshsync.index.relay_rows import RelayRows
@@ -79,6 +78,7 @@ class Folder:
         counters: Counters,
         faults: Faults,
         on_change: Callable[[], None],
+        machine: Machine = SYSTEM,
     ) -> None:
         """Open the index and load everything. Blocking. Raises ConfigError, IndexCorrupt, FormatUnsupported."""
         self.home = home
@@ -92,11 +92,12 @@ class Folder:
         self._counters = counters
         self._faults = faults
         self._on_change = on_change
+        self._machine = machine
         self._tasks: list[asyncio.Task[None]] = []
-        self._watcher: Watcher | None = None
+        self._watcher: Watching | None = None
         self._readers: dict[DeviceId, RelayReader] = {}
         self._uploaders: dict[DeviceId, Uploader] = {}
-        self.database = Database(home.index)
+        self.database = machine.open_index(home.index)
         self.meta = Meta(self.database)
         self.relay_rows = RelayRows(self.database)
         membership = [open_membership(data) for data in LogRows(self.database).membership()]
@@ -157,7 +158,9 @@ class Folder:
 
     async def _run(self) -> None:
         while True:
-            root = await self._runtime.in_thread(open_root, os.fsencode(self.root_path), self.id, Syscalls())
+            root = await self._runtime.in_thread(
+                open_root, os.fsencode(self.root_path), self.id, self._machine.syscalls
+            )
             if isinstance(root, Root):
                 break
             self.problems[DeviceId(b"")] = root.state.value
@@ -196,7 +199,7 @@ class Folder:
             lambda: self.joining,
         )
         await self._finish_intents(observer, applier)
-        self._watcher = Watcher(os.fsencode(self.root_path), asyncio.get_running_loop(), self._dirty)
+        self._watcher = self._machine.watch(os.fsencode(self.root_path), asyncio.get_running_loop(), self._dirty)
         await self._runtime.in_thread(self._watcher.start)
         self._tasks.append(self._runtime.spawn(self._follow_replica(), "wake on log"))
         self._tasks.append(self._runtime.spawn(self._rescan(), "rescan"))
