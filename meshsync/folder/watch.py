@@ -1,9 +1,8 @@
 """What may have changed, as a hint for the next scan. Invariant: a change is told as a dirty path or as "rescan", never
 lost in silence; a quiet tree tells nothing; the control directory is never told.
 
-watchdog reads inotify. Its own event filter leaves out opens and closes without writing: the scan itself would raise
-them, and above some thousands of directories they fill the kernel's queue faster than it is emptied. When the queue
-overflows, or the user's watches run out, the answer is "rescan".
+watchdog reads inotify; `watched_tree` keeps the watches. When the kernel's queue overflows, or the user's watches run
+out, the answer is "rescan".
 """
 
 from __future__ import annotations
@@ -15,33 +14,13 @@ import threading
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Final
 
-from watchdog.events import (
-    DirCreatedEvent,
-    DirDeletedEvent,
-    DirMovedEvent,
-    FileAttribEvent,
-    FileClosedEvent,
-    FileCreatedEvent,
-    FileDeletedEvent,
-    FileModifiedEvent,
-    FileMovedEvent,
-    FileSystemEvent,
-)
-from watchdog.observers.api import EventQueue, ObservedWatch
-from watchdog.observers.inotify import InotifyEmitter
 from watchdog.observers.inotify_c import CallbackId, InotifyEvent, InotifyFD, Mask, WatchCallback, WatchDescriptor
 
 from meshsync.folder.names import CONTROL_NAME
 from meshsync.folder.types import RelativePath
+from meshsync.folder.watched_tree import WatchedTree
 from meshsync.limits import FOLDER_DIRTY_PATHS_MAX, FOLDER_WATCH_DELAY_S
-
-EVENTS: Final[list[type[FileSystemEvent]]] = [
-    FileCreatedEvent, FileModifiedEvent, FileAttribEvent, FileClosedEvent, FileDeletedEvent, FileMovedEvent,
-    DirCreatedEvent, DirDeletedEvent, DirMovedEvent,
-]  # fmt: skip
-"""Everything that can change what a scan finds. A directory's own modification only repeats what its entries tell."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +45,6 @@ class Watcher:
         self._rescan = self._armed = self._stopped = False
         self._limited = False
         self._inotify: _Inotify | None = None
-        self._emitter: _Emitter | None = None
 
     @property
     def limited(self) -> bool:
@@ -79,25 +57,22 @@ class Watcher:
         Changes made before it returns may go untold: scan afterwards. Where inotify cannot be had at all, `limited` is
         set and nothing else happens.
         """
-        # Directories that appear while they are added are added twice; watchdog means well in saying so each time.
+        # A directory that is looked at again gets the watch that it has; watchdog means well in saying so each time.
         warnings.filterwarnings("ignore", message="Callback with id", category=RuntimeWarning)
-        watch = ObservedWatch(os.fsdecode(self._root), recursive=True, event_filter=EVENTS)
         try:
             self._inotify = _Inotify(self._overflowed, self._watches_ran_out)
             self._inotify.start()
-            self._emitter = _Emitter(self._changed, watch, self._inotify)
-            self._emitter.start()
+            WatchedTree(self._root, self._inotify, self._changed).start()
         except OSError:
             self._watches_ran_out()
 
     def stop(self) -> None:
-        """Stop watching and wait for the threads. Blocking. Nothing is told afterwards."""
+        """Stop watching and wait for the thread. Blocking. Nothing is told afterwards."""
         with self._lock:
             self._stopped = True
-        for thread in (self._emitter, self._inotify):
-            if thread is not None and thread.is_alive():
-                thread.stop()
-                thread.join()
+        if self._inotify is not None and self._inotify.is_alive():
+            self._inotify.stop()
+            self._inotify.join()
 
     def _changed(self, path: bytes) -> None:
         if not path.startswith(self._prefix):
@@ -162,18 +137,3 @@ class _Inotify(InotifyFD):
             if error.errno in (errno.ENOSPC, errno.EMFILE, errno.ENOMEM):
                 self._ran_out()
             raise
-
-
-class _Emitter(InotifyEmitter):
-    """Hands each event's paths on at once instead of filling watchdog's unbounded queue."""
-
-    def __init__(self, changed: Callable[[bytes], None], watch: ObservedWatch, inotify: InotifyFD) -> None:
-        super().__init__(EventQueue(), watch, event_filter=EVENTS, inotify_fd=inotify)
-        self._changed = changed
-
-    def queue_event(self, event: FileSystemEvent) -> None:
-        # A synthetic event repeats for one entry what was told for the directory above it.
-        if isinstance(event, tuple(EVENTS)) and not event.is_synthetic:
-            self._changed(os.fsencode(event.src_path))
-            if event.dest_path:
-                self._changed(os.fsencode(event.dest_path))

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
+import random
+import shutil
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Callable
@@ -12,6 +15,7 @@ from pathlib import Path
 import pytest
 from watchdog.observers.inotify_c import InotifyConstants, InotifyEvent, InotifyFD, Mask, WatchDescriptor
 
+from meshsync.folder.syscalls import Syscalls
 from meshsync.folder.types import RelativePath
 from meshsync.folder.watch import Dirty, Watcher
 from meshsync.limits import FOLDER_DIRTY_PATHS_MAX
@@ -46,6 +50,18 @@ class Watched:
 
     async def until_rescan(self) -> None:
         await self.until(lambda _: any(dirty.rescan for dirty in self.told))
+
+    def write_everywhere(self) -> set[RelativePath]:
+        """Forget what was told, write a file into each directory and return the paths."""
+        self.told.clear()
+        written = set()
+        for directory, below, _ in os.walk(self.path):
+            if ".meshsync" in below:
+                below.remove(".meshsync")
+            path = Path(directory) / "new"
+            path.write_bytes(b"x")
+            written.add(tuple(os.fsencode(path.relative_to(self.path)).split(b"/")))
+        return written
 
     def paths(self) -> set[RelativePath]:
         return {path for dirty in self.told for path in dirty.paths}
@@ -119,6 +135,85 @@ async def test_changes_in_directories_that_are_new_or_moved_are_told(watched: Wa
     await watched.until_told((b"a", b"moved", b"f"))
 
 
+def swap(one: Path, other: Path) -> None:
+    """As apply does it: in one system call."""
+    top = os.open(one.parent, os.O_RDONLY)
+    Syscalls().exchange(top, os.fsencode(one.name), top, os.fsencode(other.name))
+    os.close(top)
+
+
+def swap_twice(one: Path, other: Path) -> None:
+    swap(one, other)
+    swap(one / "x", one / "only")
+    swap(one, other)
+
+
+def swap_by_renames(one: Path, other: Path) -> None:
+    """As people do it."""
+    one.rename(one.parent / "aside")
+    other.rename(one)
+    (one.parent / "aside").rename(other)
+
+
+def replace_tree(one: Path, other: Path) -> None:
+    shutil.rmtree(other)
+    one.rename(other)
+
+
+def replace_empty(one: Path, other: Path) -> None:
+    shutil.rmtree(other)
+    other.mkdir()
+    one.rename(other)
+
+
+def into_each_other(one: Path, other: Path) -> None:
+    one.rename(other / "inner")
+    (other / "inner").rename(one.parent / "out")
+    other.rename(one.parent / "out" / "x" / "deep")
+
+
+DIRECTORY_MOVES = [swap, swap_twice, swap_by_renames, replace_tree, replace_empty, into_each_other]
+
+
+@pytest.mark.parametrize("move", DIRECTORY_MOVES)
+async def test_what_changes_in_directories_that_moved_is_told_where_it_is(
+    tree: FolderTree, move: Callable[[Path, Path], None]
+) -> None:
+    for top in ("one", "two"):
+        (tree.path / top / "x" / "y").mkdir(parents=True)
+        (tree.path / top / "only" / f"in {top}").mkdir(parents=True)
+    watched = Watched(tree)
+    watched.watcher.start()
+    move(tree.path / "one", tree.path / "two")
+    await watched.all_told()
+    written = watched.write_everywhere()
+    assert await watched.until_told(*written) - {(b"last",)} == written
+    watched.watcher.stop()
+
+
+async def test_what_left_the_folder_is_not_watched_any_more(watched: Watched, tmp_path: Path) -> None:
+    (watched.path / "d" / "deep").mkdir()
+    await watched.until_told((b"d", b"deep"))
+    (watched.path / "d").rename(tmp_path / "outside")
+    await watched.until_told((b"d",))
+    watched.told.clear()
+    (tmp_path / "outside" / "f").write_bytes(b"not ours")
+    (tmp_path / "outside" / "deep" / "f").write_bytes(b"not ours")
+    assert await watched.all_told() == set()
+
+
+@pytest.mark.parametrize("leave", ["remove", "rename"])
+async def test_a_root_that_goes_away_is_a_rescan(tree: FolderTree, tmp_path: Path, leave: str) -> None:
+    watched = Watched(tree)
+    watched.watcher.start()
+    if leave == "remove":
+        shutil.rmtree(tree.path)
+    else:
+        tree.path.rename(tmp_path / "elsewhere")
+    await watched.until_rescan()
+    watched.watcher.stop()
+
+
 async def test_many_changes_are_told_together(watched: Watched) -> None:
     for number in range(500):
         (watched.path / "d" / str(number)).touch()
@@ -176,6 +271,37 @@ async def test_nothing_is_told_after_stop(watched: Watched) -> None:
     (watched.path / "f").touch()
     await asyncio.sleep(0)
     assert watched.told == []
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", range(4))
+async def test_random_moves_of_directories_lose_nothing(tree: FolderTree, seed: int) -> None:
+    generator = random.Random(seed)
+    for number in range(20):
+        (tree.path / f"t{number}" / "a" / "b").mkdir(parents=True)
+    watched = Watched(tree)
+    watched.watcher.start()
+    directories = [
+        Path(name) for name, _, _ in os.walk(tree.path) if ".meshsync" not in name and Path(name) != tree.path
+    ]
+    top = os.open(tree.path, os.O_RDONLY)
+    for _ in range(2000):
+        one, other = generator.sample(directories, 2)
+        names = [os.fsencode(path.relative_to(tree.path)) for path in (one, other)]
+        with contextlib.suppress(OSError):  # one that is not there, or would go into itself
+            if generator.random() < 0.5:
+                Syscalls().exchange(top, names[0], top, names[1])
+            else:
+                one.rename(other / f"moved {generator.randrange(3)}")
+        if generator.random() < 0.01:
+            await watched.all_told()
+            (tree.path / "last").unlink()
+            watched.told.clear()
+    os.close(top)
+    await watched.all_told()
+    written = watched.write_everywhere()
+    assert await watched.until_told(*written) - {(b"last",)} == written
+    watched.watcher.stop()
 
 
 @pytest.mark.slow
