@@ -198,6 +198,7 @@ JOIN_LAN_S: Final = 4.0  # seconds for the inviter to answer before a relay in t
 JOIN_TIMEOUT_S: Final = 30.0  # the same without a relay
 VERSIONS_LISTED_MAX: Final = 100_000  # versions in one listing
 CAT_WAIT_S: Final = 20.0  # for one piece of an old version to be found
+GC_THRESHOLDS: Final = 10_000, 10, 20  # new objects for each collection: a view of many files is walked less often
 MALLOC_MMAP_THRESHOLD_BYTES: Final = 32 * MIB  # larger buffers are mapped and unmapped at each use, which halves speed
 RANGES_PER_CHUNK_MAX: Final = 4  # places in the user's files that are tried for one chunk
 WAIT_NOTICE_S: Final = 0.2  # `wait` gives the watcher this long to tell of what was written just before

@@ -21,6 +21,7 @@ from meshsync.agent.service import Service
 from meshsync.discovery.base import Discovery
 from meshsync.discovery.mdns import MdnsDiscovery
 from meshsync.errors import MeshsyncError
+from meshsync.limits import GC_THRESHOLDS
 from meshsync.runtime import SystemRuntime, raise_descriptor_limit, run_loop, tune_allocator
 
 
@@ -67,6 +68,7 @@ async def _run(home: str, options: Options, discover: bool) -> None:
         await api.start(where.socket)
         gc.collect()
         gc.freeze()
+        gc.set_threshold(*GC_THRESHOLDS)
         telling = runtime.spawn(_tell(agent, events), "tell changes")
         ready = {
             "schema": 1,

@@ -97,9 +97,10 @@ class Listing:
         face = self.face(node)
         if face is None:
             return None
-        return self._shown_as(face, self.merged(face.parent))
+        return self.shown_in(self.merged(face.parent), face)
 
-    def _shown_as(self, face: Face, parents: tuple[NodeId, ...]) -> Shown:
+    def shown_in(self, parents: tuple[NodeId, ...], face: Face) -> Shown:
+        """Return what shows `face` in its directory, which `parents` (`merged`) are shown as."""
         for shown in self._resolve(parents, face.name, self.group_of(parents, face.name)):
             if any(each.node == face.node for each in shown.faces):
                 return shown
@@ -133,7 +134,7 @@ class Listing:
         parents: tuple[NodeId, ...] = (ROOT,)
         names: list[bytes] = []
         for face in chain:
-            shown = self._shown_as(face, parents)
+            shown = self.shown_in(parents, face)
             names.append(shown.name)
             parents = shown.nodes
         return tuple(names)

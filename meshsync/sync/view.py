@@ -47,6 +47,10 @@ class View:
         """Return what shows `node` in its directory, under its shown name; None if it is not shown."""
         return self._listing.shown(node)
 
+    def shown_in(self, parents: tuple[NodeId, ...], face: Face) -> Shown:
+        """Return what shows `face` in its directory, which `parents` (`merged`) are shown as."""
+        return self._listing.shown_in(parents, face)
+
     def shown_children(self, directory: NodeId) -> dict[bytes, Shown]:
         """Return shown name → what it shows, for the directory that `directory` is shown as; {} if it is not."""
         return self._listing.children(directory)

@@ -35,7 +35,17 @@ class Worklist:
 
     def add(self, nodes: Iterable[NodeId]) -> None:
         """Consider those of `nodes` that differ between the view and the disk, and what they lead to."""
-        self._close(node for node in nodes if (shown := self._view.shown(node)) is None or not self._is_done(shown))
+        above: dict[NodeId, tuple[NodeId, ...]] = {}  # parent → all that it is shown as one with: siblings share it
+        self._close([node for node in nodes if self._differs(node, above)])
+
+    def _differs(self, node: NodeId, above: dict[NodeId, tuple[NodeId, ...]]) -> bool:
+        face = self._view.face(node)
+        if face is None:
+            return True
+        parents = above.get(face.parent)
+        if parents is None:
+            parents = above[face.parent] = self._view.merged(face.parent)
+        return not self._is_done(self._view.shown_in(parents, face))
 
     def _close(self, nodes: Iterable[NodeId]) -> None:
         pending = list(nodes)
