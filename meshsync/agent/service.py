@@ -132,7 +132,7 @@ class Service:
         agent = self._agent
         folder, inside = versions_report.locate(agent, path)
         rows = await agent.runtime.in_thread(versions_report.rows_of, folder, inside)
-        row = versions_report.pick(rows, version, inside)
+        row = versions_report.pick(folder.replica.versions, rows, version, inside)
         if unpack_content(row.content).kind is not Kind.FILE:
             raise NotFound("this version is not a file", path=path)
         async for piece in version_pieces(agent, folder, row):
@@ -143,7 +143,7 @@ class Service:
         folder, inside = versions_report.locate(agent, request.path)
         rows = await agent.runtime.in_thread(versions_report.rows_of, folder, inside)
         if request.version:
-            row = versions_report.pick(rows, request.version, inside)
+            row = versions_report.pick(folder.replica.versions, rows, request.version, inside)
         else:
             present = folder.synced.at(inside)
             older = [r for r in rows if not present or unpack_content(r.content) != present[0].content]

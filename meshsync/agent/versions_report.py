@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Iterable
 from pathlib import Path
@@ -13,8 +14,8 @@ from meshsync.agent.history import unpack_content
 from meshsync.agent.observer import display
 from meshsync.agent.status_report import time_text
 from meshsync.errors import NotFound
-from meshsync.ids import DeviceId, NodeId, short
-from meshsync.index.version_rows import VersionRow
+from meshsync.ids import DOT_SIZE_BYTES, DeviceId, Dot, NodeId, short
+from meshsync.index.version_rows import VersionRow, VersionRows
 from meshsync.limits import VERSIONS_LISTED_MAX
 from meshsync.sync.disk_rows import Path as TreePath
 
@@ -65,13 +66,21 @@ def rows_of(folder: Folder, path: TreePath) -> list[VersionRow]:
     return rows
 
 
-def pick(rows: list[VersionRow], version: str, path: TreePath) -> VersionRow:
-    """Return the row with number (from 1) or id `version`; empty: the newest. Raises NotFound."""
+def pick(versions: VersionRows, rows: list[VersionRow], version: str, path: TreePath) -> VersionRow:
+    """Return the row of `rows` with number (from 1) `version`, or any of the folder with that id; empty: the newest.
+
+    What lay at a path before something else took its place is another node's: only the id names it. Raises NotFound.
+    """
     if not version:
         return rows[-1]
     for number, row in enumerate(rows, 1):
-        if version == str(number) or row.dot.hex() == version:
+        if version == str(number):
             return row
+    if len(version) == 2 * DOT_SIZE_BYTES:
+        with contextlib.suppress(ValueError):
+            found = versions.get(Dot(bytes.fromhex(version)))
+            if found is not None:
+                return found
     raise NotFound(f"there is no version {version}", path=display(path), next_step=f"meshsync log {display(path)}")
 
 
