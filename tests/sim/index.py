@@ -1,0 +1,90 @@
+"""The index of a simulated machine: SQLite in memory, which after a crash holds what the last commit left.
+
+SQLite promises that of a crash at any moment, power cuts included; it is not tried here: `tests/index` and the tests
+that kill processes do. Invariant: a dead process changes nothing, and a transaction it was in is undone.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+import threading
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from meshsync.index.database import Database
+from tests.sim.process import Process
+
+
+class KeptIndex:
+    """The durable part. Begins as a copy of `template`, the bytes of a database."""
+
+    def __init__(self, template: bytes) -> None:
+        self.connection = sqlite3.connect(":memory:", isolation_level=None)
+        self.connection.deserialize(template)
+
+    def open(self, process: Process) -> Database:
+        """Open it for one process."""
+        return _SimDatabase(self.connection, process)
+
+    def crash(self) -> None:
+        """Undo what was not committed."""
+        if self.connection.in_transaction:
+            self.connection.execute("ROLLBACK")
+
+    def close(self) -> None:
+        """Free the memory."""
+        self.connection.close()
+
+
+class _SimDatabase(Database):
+    """`Database` on a connection that outlives it."""
+
+    def __init__(self, connection: sqlite3.Connection, process: Process) -> None:
+        self.path = Path("index")
+        self._lock = threading.RLock()
+        self._depth = 0
+        self._connection: Any = _Doorway(connection, process)
+        with self._errors():
+            self._upgrade()
+
+
+class _Doorway:
+    """The connection as one process sees it: every commit may be its last act."""
+
+    def __init__(self, connection: sqlite3.Connection, process: Process) -> None:
+        self._connection, self._process = connection, process
+
+    def execute(self, sql: str, values: Iterable[Any] = ()) -> sqlite3.Cursor:
+        if sql == "COMMIT":
+            self._process.step("commit")
+            done = self._connection.execute(sql)
+            self._process.step("committed")
+            return done
+        if not self._connection.in_transaction and sql[:6] != "SELECT":
+            self._process.step("statement")
+        elif not self._process.alive:
+            self._process.step("dead")
+        return self._connection.execute(sql, values)  # type: ignore[arg-type]
+
+    def executemany(self, sql: str, rows: Iterable[Any]) -> sqlite3.Cursor:
+        self._process.step("statements")
+        return self._connection.executemany(sql, rows)
+
+    def executescript(self, sql: str) -> sqlite3.Cursor:
+        self._process.step("script")
+        return self._connection.executescript(sql)
+
+    def close(self) -> None:
+        pass
+
+
+def template(fill: Any) -> bytes:
+    """Return the bytes of a database that `fill(database)` has written to."""
+    connection = sqlite3.connect(":memory:", isolation_level=None)
+    database = _SimDatabase(connection, Process())
+    with database.transaction():
+        fill(database)
+    data = connection.serialize()
+    connection.close()
+    return data

@@ -1,0 +1,75 @@
+"""A simulated machine with the real relay service on it. Invariant: what its drivers hold outlives processes."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import Any
+
+from meshsync.ids import BlobId
+from meshsync.store.memory import MemoryStore
+from meshsync.transport.memory import MemoryEndpoint, MemoryNetwork
+from relay.core import RelayCore
+from relay.drivers.hints import LocalHints
+from relay.drivers.memory import MemoryLog
+from relay.drivers.packs import ThreadedChunkStore
+from relay.server import POLICY
+from relay.service import RelayService
+from tests.sim.device import EPOCH_NS
+from tests.sim.identity import RELAY, SECRET
+from tests.sim.loop import SimLoop
+from tests.sim.network import SimNetwork, port_of
+from tests.sim.process import Process
+from tests.sim.runtime import SimRuntime
+
+
+class SimRelay:
+    """Machine 0."""
+
+    def __init__(
+        self,
+        loop: SimLoop,
+        seed: str,
+        network: SimNetwork,
+        memory: MemoryNetwork,
+        failed: Callable[[str, BaseException], None],
+    ) -> None:
+        self.runs = 0
+        self.process = Process()
+        self.process.alive = False
+        self.log: dict[Any, Any] = {}
+        self.blobs: dict[BlobId, bytes] = {}
+        self._loop, self._seed = loop, f"{seed} relay"
+        self._network, self._memory, self._failed = network, memory, failed
+        self._runtime: SimRuntime | None = None
+        self._started: asyncio.Task[None] | None = None
+
+    def start(self) -> None:
+        """Start the relay, unless it runs."""
+        if self.process.alive:
+            return
+        self.runs += 1
+        process = self.process = Process()
+        runtime = SimRuntime(
+            self._loop,
+            process,
+            lambda: EPOCH_NS + round(self._loop.now * 1e9),
+            f"{self._seed} {self.runs}",
+            self._failed,
+        )
+        self._runtime = runtime
+        self._network.running[0] = process
+        self._started = runtime.spawn(self._serve(runtime), "relay")
+
+    async def _serve(self, runtime: SimRuntime) -> None:
+        chunks = ThreadedChunkStore(MemoryStore(self.blobs), runtime)
+        core = RelayCore(RELAY, runtime, MemoryLog(self.log), chunks, LocalHints(), lambda: [SECRET], 1 << 40)
+        endpoint = await MemoryEndpoint.open(runtime, RELAY, self._memory, POLICY, port_of(0))
+        RelayService(core, endpoint).start()
+
+    def kill(self) -> None:
+        """End the process at once. The drivers in memory are durable with every call."""
+        if self.process.alive and self._runtime is not None:
+            self.process.alive = False
+            self._memory.detach(port_of(0))
+            self._runtime.kill()
