@@ -13,7 +13,8 @@ class LocalHints:
     """A `HintBus` for one process and one event loop."""
 
     def __init__(self) -> None:
-        self._followers: dict[FolderId, set[LocalHintStream]] = {}
+        # dicts, not sets: the order must not depend on where objects lie
+        self._followers: dict[FolderId, dict[LocalHintStream, None]] = {}
         self._count = 0
 
     def publish(self, folder: FolderId, index: int) -> None:
@@ -26,14 +27,14 @@ class LocalHints:
             raise ResourceError("this relay has too many followers")
         self._count += 1
         stream = LocalHintStream(self, folder)
-        self._followers.setdefault(folder, set()).add(stream)
+        self._followers.setdefault(folder, {})[stream] = None
         return stream
 
     def forget(self, stream: LocalHintStream, folder: FolderId) -> None:
         """Remove a follower; absent ones have no effect."""
-        followers = self._followers.get(folder, set())
+        followers = self._followers.get(folder, {})
         if stream in followers:
-            followers.discard(stream)
+            del followers[stream]
             self._count -= 1
             if not followers:
                 del self._followers[folder]
