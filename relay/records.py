@@ -46,7 +46,7 @@ class Parsed:
                 past = {RecordId(place.entry) for place in entry.past()}
                 return past | {self.id, entry.envelope.membership}
             case StoredRecord() as stored:
-                return {self.id, stored.membership}
+                return {self.id, stored.membership, *stored.parts}
             case Checkpoint() as checkpoint:
                 return {self.id, checkpoint.membership} | {RecordId(head.entry) for head in checkpoint.vector}
             case OpenedMembership() as membership:

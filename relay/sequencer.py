@@ -133,6 +133,8 @@ class Sequencer:
         unknown = sorted({chain for chain, seq in parsed.places() if (chain, seq) not in self._places})
         if unknown:
             return MissingPast(tuple(unknown[:HAVE_ITEMS_MAX]))
+        if any(self._known[part].kind != RecordKind.STORED for part in stored.parts):
+            return RecordRefused(Code.INTEGRITY, "a part of a stored record is another kind of record")
         absent = self._facts.absent.get(parsed.id, ())
         if absent:
             return MissingBlobs(absent[:HAVE_ITEMS_MAX])

@@ -360,7 +360,9 @@ class Folder:
             reader = self.reader(relay)
             self._uploaders[relay] = Uploader(
                 self._runtime,
+                relay,
                 self.replica,
+                self.relay_rows,
                 self.chunk_rows,
                 self._local,
                 lambda row: unpack_content(row.content),

@@ -1,31 +1,34 @@
 """Brings the content of published versions to a relay, a bounded batch at a time, and asks for the receipt.
 
 Invariant: a blob is sealed and offered once for each chunk that no stored record names yet; the relay asks for the ones
-it lacks, so nothing is sent twice; a stored record is signed only after all its blobs were acknowledged as durable.
+it lacks, so nothing is sent twice; a stored record is signed only after all its blobs were acknowledged as durable, and
+appended only after its parts.
 """
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 from meshsync.agent.conversation import RelayConversation
 from meshsync.agent.local_chunks import LocalChunks
 from meshsync.agent.replica import Replica
-from meshsync.content.manifest import expand, root_node
-from meshsync.content.record import Content, Kind
+from meshsync.agent.stored_parts import ListAbsent, Part, Piece, is_in_parts, parts_of, pieces_of
+from meshsync.content.record import Content
 from meshsync.content.seal import BlobKind, seal_chunk
 from meshsync.content.stored_list import StoredItem, seal_stored_list
 from meshsync.crypto.folder_keys import FolderKeys
 from meshsync.crypto.hashing import blob_id
 from meshsync.errors import MalformedMessage
-from meshsync.ids import BlobId, ChunkId, Dot
+from meshsync.ids import BlobId, ChunkId, DeviceId, Dot, RecordId
 from meshsync.index.chunk_rows import BlobRow, ChunkRows
+from meshsync.index.relay_rows import RelayRows
 from meshsync.index.version_rows import VersionRow
 from meshsync.limits import (
     STORED_BLOBS_MAX,
     UPLOAD_BATCH_BYTES,
+    UPLOAD_PARTS_PIECES,
     UPLOAD_RECORD_VERSIONS_MAX,
     WANT_ITEMS_MAX,
 )
@@ -41,7 +44,6 @@ from meshsync.wire.relay_messages import (
     Attach,
     Attached,
     BlobUpload,
-    MissingBlobs,
     Offer,
     Offered,
     RecordRefused,
@@ -50,16 +52,13 @@ from meshsync.wire.relay_messages import (
     refusal_error,
 )
 
-log = logging.getLogger(__name__)
-
 
 @dataclass(frozen=True, slots=True)
-class Piece:
-    """One chunk or list of a version."""
+class _Needs:
+    """What a version needs at the relay: pieces, None if that is not known here, or what is stored `in_parts`."""
 
-    chunk: ChunkId
-    kind: BlobKind
-    size: int
+    pieces: list[Piece] | None
+    in_parts: Content | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,14 +74,18 @@ class Uploader:
     def __init__(
         self,
         runtime: Runtime,
+        relay: DeviceId,
         replica: Replica,
+        relay_rows: RelayRows,
         chunks: ChunkRows,
         local: LocalChunks,
         content_of: Callable[[VersionRow], Content],
         on_receipt: Callable[[bytes], None],
     ) -> None:
         self._runtime = runtime
+        self._relay = relay
         self._replica = replica
+        self._relay_rows = relay_rows
         self._chunks = chunks
         self._local = local
         self._content_of = content_of
@@ -100,59 +103,90 @@ class Uploader:
             await conversation.send(Attach(self._replica.folder))
             await conversation.expect(Attached)
             wanted = await self._runtime.in_thread(self._plan, versions[:UPLOAD_RECORD_VERSIONS_MAX])
-            items = await self._upload_pieces(conversation, wanted)
-            dots = [dot for dot, pieces in wanted.items() if _complete(pieces, items)]
-            gone = [dot for dot, pieces in wanted.items() if not _complete(pieces, items) and self._is_own(dot)]
-            needed = {piece.chunk for dot in dots for piece in wanted[dot] or ()}
+            items = await self._upload_pieces(
+                conversation, [piece for needs in wanted.values() for piece in needs.pieces or ()]
+            )
+            dots: list[Dot] = []
+            gone: list[Dot] = []
+            parts: list[RecordId] = []
+            for dot, needs in wanted.items():
+                part = await self._store_parts(conversation, needs.in_parts) if needs.in_parts is not None else None
+                if part is not None:
+                    parts.append(part)
+                if part is not None or (needs.in_parts is None and _complete(needs.pieces, items)):
+                    dots.append(dot)
+                elif self._is_own(dot):
+                    gone.append(dot)
             if not dots and not gone:
                 return 0
-            stored = await self._store(conversation, dots, gone, {chunk: items[chunk] for chunk in needed})
-            return len(dots) + len(gone) if stored else 0
+            stored = {piece.chunk: items[piece.chunk] for dot in dots for piece in wanted[dot].pieces or ()}
+            record = await self._runtime.in_thread(self._make_record, stored, dots, gone, parts)
+            return len(dots) + len(gone) if await self._append(conversation, [record]) else 0
         finally:
             conversation.reset()
 
-    def _plan(self, versions: Sequence[VersionRow]) -> dict[Dot, list[Piece] | None]:
-        """Return what each version is made of, None if that is not known here; as many as one record takes."""
-        wanted: dict[Dot, list[Piece] | None] = {}
+    def _plan(self, versions: Sequence[VersionRow]) -> dict[Dot, _Needs]:
+        """Return what each version needs, for as many as one record takes."""
+        wanted: dict[Dot, _Needs] = {}
         count = 0
         for version in versions:
-            pieces = self._pieces(self._content_of(version))
+            content = self._content_of(version)
+            if is_in_parts(content):
+                wanted[version.dot] = _Needs(None, content)
+                continue
+            pieces = pieces_of(content, self._chunks.list_bytes)
             count += len(pieces or ())
             if count > STORED_BLOBS_MAX:
-                if not wanted:
-                    log.warning("a version of %d chunks is too large to be stored in one record", count)
                 break
-            wanted[version.dot] = pieces
+            wanted[version.dot] = _Needs(pieces, None)
         return wanted
 
     def _is_own(self, version: Dot) -> bool:
         rows = self._replica.chains.rows(version[:32])  # type: ignore[arg-type]
         return bool(rows) and rows[0].device == self._replica.device.device
 
-    def _pieces(self, content: Content) -> list[Piece] | None:
-        """Return all lists and chunks of a content, None if a list is not here."""
-        if content.kind is not Kind.FILE:
-            return []
-        root = root_node(content)
-        pieces: list[Piece] = []
-        pending = [root] if root is not None else []
-        while pending:
-            node = pending.pop()
-            if node.level == 0:
-                pieces.append(Piece(node.id, BlobKind.CHUNK, node.size))
-                continue
-            data = self._chunks.list_bytes(node.id)
-            if data is None:
-                return None
-            pieces.append(Piece(node.id, BlobKind.MANIFEST, len(data)))
-            pending.extend(reversed(expand(node, data)))
-        return pieces
+    # --- a large version, part by part ------------------------------------------------------------------------
+
+    async def _store_parts(self, conversation: RelayConversation, content: Content) -> RecordId | None:
+        """Store every part that the relay does not have yet; return the record of the root, None if some is not here.
+
+        What was stored stays known, so that an upload that was interrupted goes on and the next version of the file
+        stores only its new parts.
+        """
+        stored = partial(self._relay_rows.part, self._relay)
+        parts = parts_of(content, self._chunks.list_bytes, lambda name: stored(name) is not None)
+        try:
+            while group := await self._runtime.in_thread(_take, parts):
+                items = await self._upload_pieces(conversation, [piece for part in group for piece in part.pieces])
+                if not all(_complete(part.pieces, items) for part in group):
+                    return None
+                records = await self._runtime.in_thread(self._part_records, group, items)
+                if not await self._append(conversation, list(records.values())):
+                    return None
+                names = [(part, stored_id(record)) for part, record in records.items()]
+                await self._runtime.in_thread(self._relay_rows.put_parts, self._relay, names)
+        except ListAbsent:
+            return None
+        return await self._runtime.in_thread(stored, content.root)
+
+    def _part_records(self, group: Sequence[Part], items: dict[ChunkId, StoredItem]) -> dict[ChunkId, bytes]:
+        made: dict[ChunkId, bytes] = {}
+        for part in group:
+            below = []
+            for name in part.lists:
+                record = stored_id(made[name]) if name in made else self._relay_rows.part(self._relay, name)
+                assert record is not None, "the parts below come first"
+                below.append(record)
+            made[part.id] = self._make_record({piece.chunk: items[piece.chunk] for piece in part.pieces}, parts=below)
+        return made
+
+    # --- blobs and records ------------------------------------------------------------------------------------
 
     async def _upload_pieces(
-        self, conversation: RelayConversation, wanted: dict[Dot, list[Piece] | None]
+        self, conversation: RelayConversation, pieces: Sequence[Piece]
     ) -> dict[ChunkId, StoredItem]:
         """Bring what no record names yet to the relay; return where every piece is that is there."""
-        fresh = {piece.chunk: piece for pieces in wanted.values() for piece in pieces or ()}
+        fresh = {piece.chunk: piece for piece in pieces}
         known = await self._runtime.in_thread(self._chunks.blobs, list(fresh))
         items = {chunk: StoredItem(chunk, row.blob, row.epoch) for chunk, row in known.items()}
         keys = self._replica.keys
@@ -191,29 +225,39 @@ class Uploader:
         if done.corrupt or done.count != len(wanted.positions):
             raise MalformedMessage("the relay did not store what was sent")
 
-    async def _store(
-        self, conversation: RelayConversation, dots: list[Dot], gone: list[Dot], items: dict[ChunkId, StoredItem]
-    ) -> bool:
-        """Append the stored record; return False if the relay asks for more first."""
-        record = await self._runtime.in_thread(self._make_record, dots, gone, items)
-        await conversation.send(Append((LogRecord(int(RecordKind.STORED), record),)))
-        outcome = (await conversation.expect(AppendResult)).outcomes[0]
-        if isinstance(outcome, Appended | AlreadyThere):
-            await self._runtime.in_thread(self._replica.log_rows.put_stored, stored_id(record), record)
-            if outcome.receipt:
-                await self._runtime.in_thread(self._on_receipt, outcome.receipt)
-            return True
-        if isinstance(outcome, MissingBlobs):
-            # The relay collected or lost blobs that a record named: seal and offer them again.
-            missing = {BlobId(blob) for blob in outcome.ids}
-            chunks = [item.chunk for item in items.values() if item.blob in missing]
-            await self._runtime.in_thread(self._chunks.forget_blobs, chunks)
-            return bool(chunks)
-        if isinstance(outcome, RecordRefused):
-            raise refusal_error(outcome)
-        return False
+    async def _append(self, conversation: RelayConversation, records: Sequence[bytes]) -> bool:
+        """Append stored records, parts first; return whether all are there. Raises what the relay refuses with.
 
-    def _make_record(self, dots: list[Dot], gone: list[Dot], items: dict[ChunkId, StoredItem]) -> bytes:
+        What the relay has lost is forgotten here, so that the next upload brings it again.
+        """
+        await conversation.send(Append(tuple(LogRecord(int(RecordKind.STORED), record) for record in records)))
+        outcomes = (await conversation.expect(AppendResult)).outcomes
+        lost: list[bytes] = []
+        for record, outcome in zip(records, outcomes, strict=True):
+            if isinstance(outcome, Appended | AlreadyThere):
+                await self._runtime.in_thread(self._replica.log_rows.put_stored, stored_id(record), record)
+                if outcome.receipt:
+                    await self._runtime.in_thread(self._on_receipt, outcome.receipt)
+            elif isinstance(outcome, RecordRefused):
+                raise refusal_error(outcome)
+            else:
+                lost += outcome.ids
+        if lost:
+            await self._runtime.in_thread(self._forget, lost)
+        return not lost
+
+    def _forget(self, lost: list[bytes]) -> None:
+        with self._replica.database.transaction():
+            self._chunks.forget_blobs([BlobId(name) for name in lost])
+            self._relay_rows.forget_parts(self._relay, [RecordId(name) for name in lost])
+
+    def _make_record(
+        self,
+        items: dict[ChunkId, StoredItem],
+        dots: Sequence[Dot] = (),
+        gone: Sequence[Dot] = (),
+        parts: Sequence[RecordId] = (),
+    ) -> bytes:
         blobs = tuple(sorted({item.blob for item in items.values()}))
         sealed = seal_stored_list(self._replica.keys, blobs, list(items.values())) if items else b""
         return make_stored(
@@ -223,11 +267,22 @@ class Uploader:
             dots=tuple(dots),
             gone=tuple(gone),
             blobs=blobs,
+            parts=tuple(parts),
             sealed=sealed,
         )
 
 
-def _complete(pieces: list[Piece] | None, items: dict[ChunkId, StoredItem]) -> bool:
+def _take(parts: Iterator[Part]) -> list[Part]:
+    """Return the next parts, of UPLOAD_PARTS_PIECES pieces or a little more."""
+    group: list[Part] = []
+    count = 0
+    while count < UPLOAD_PARTS_PIECES and (part := next(parts, None)) is not None:
+        group.append(part)
+        count += len(part.pieces) + len(part.lists)
+    return group
+
+
+def _complete(pieces: Sequence[Piece] | None, items: dict[ChunkId, StoredItem]) -> bool:
     return pieces is not None and all(piece.chunk in items for piece in pieces)
 
 

@@ -104,9 +104,11 @@ class ChunkRows:
             ((chunk, row.blob, row.epoch, row.size) for chunk, row in rows),
         )
 
-    def forget_blobs(self, chunks: Iterable[ChunkId]) -> None:
-        """Forget which blobs hold `chunks`."""
-        self._db.execute_many("DELETE FROM blob WHERE chunk = ?", ((chunk,) for chunk in chunks))
+    def forget_blobs(self, blobs: Sequence[BlobId]) -> None:
+        """Forget which chunks `blobs` hold."""
+        for start in range(0, len(blobs), 500):
+            page = blobs[start : start + 500]
+            self._db.execute(f"DELETE FROM blob WHERE blob IN ({','.join('?' * len(page))})", page)
 
     def blobs(self, chunks: Sequence[ChunkId]) -> dict[ChunkId, BlobRow]:
         """Return the blobs known to hold any of `chunks`."""

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from meshsync.errors import FormatUnsupported, IndexCorrupt, ResourceError, StorageFull
-from meshsync.index.schema import TABLES, VERSION
+from meshsync.index.schema import TABLES, UPGRADES, VERSION
 
 Row = tuple[Any, ...]
 
@@ -46,6 +46,9 @@ class Database:
             )
         if version == 0:
             self._connection.executescript(f"BEGIN;{TABLES}PRAGMA user_version={VERSION};COMMIT;")
+        elif version < VERSION:
+            steps = "".join(UPGRADES[number] for number in range(version, VERSION))
+            self._connection.executescript(f"BEGIN;{steps}PRAGMA user_version={VERSION};COMMIT;")
 
     @contextlib.contextmanager
     def _errors(self) -> Iterator[None]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from meshsync.ids import DeviceId, RecordId
+from meshsync.ids import ChunkId, DeviceId, RecordId
 from meshsync.index.database import Database
 
 
@@ -74,3 +74,20 @@ class RelayRows:
                 (relay, limit),
             )
         ]
+
+    def part(self, relay: DeviceId, name: ChunkId) -> RecordId | None:
+        """Return the stored record by which `relay` has the manifest list `name` and all below it, or None."""
+        rows = self._db.execute("SELECT record FROM stored_part WHERE relay = ? AND list = ?", (relay, name))
+        return RecordId(rows[0][0]) if rows else None
+
+    def put_parts(self, relay: DeviceId, parts: Iterable[tuple[ChunkId, RecordId]]) -> None:
+        """Note which stored record `relay` has of each manifest list."""
+        self._db.execute_many(
+            "INSERT OR REPLACE INTO stored_part VALUES (?, ?, ?)", ((relay, name, record) for name, record in parts)
+        )
+
+    def forget_parts(self, relay: DeviceId, records: Iterable[RecordId]) -> None:
+        """Forget these stored records as parts: `relay` does not have them."""
+        self._db.execute_many(
+            "DELETE FROM stored_part WHERE relay = ? AND record = ?", ((relay, record) for record in records)
+        )

@@ -1,4 +1,4 @@
-"""Tables of one folder's index. `VERSION` changes with the tables; a newer one than known is refused.
+"""Tables of one folder's index. `VERSION` changes with the tables: a newer one is refused, an older one upgraded.
 
 The index is a local copy and can be rebuilt from the log and the folder, except `meta` (root path, own chain) and
 records that no other device has yet.
@@ -8,9 +8,41 @@ from __future__ import annotations
 
 from typing import Final
 
-VERSION: Final = 1
+VERSION: Final = 3
 
-TABLES: Final = """
+SAFEGUARDS: Final = """
+-- what the safeguards weigh: files taken away lately, holds that wait for the user
+CREATE TABLE lately (
+    side TEXT NOT NULL,
+    change TEXT NOT NULL,
+    device BLOB NOT NULL,
+    node BLOB NOT NULL,
+    released INTEGER NOT NULL,
+    PRIMARY KEY (side, change, device, node)
+) WITHOUT ROWID;
+CREATE TABLE hold (
+    id TEXT PRIMARY KEY,
+    side TEXT NOT NULL,
+    change TEXT NOT NULL,
+    device BLOB NOT NULL,
+    why TEXT NOT NULL,
+    since_ns INTEGER NOT NULL,
+    count INTEGER NOT NULL,
+    total INTEGER NOT NULL
+) WITHOUT ROWID;
+"""
+
+STORED_PARTS: Final = """
+-- by which stored record a relay has a manifest list and all below it
+CREATE TABLE stored_part (relay BLOB NOT NULL, list BLOB NOT NULL, record BLOB NOT NULL, PRIMARY KEY (relay, list))
+    WITHOUT ROWID;
+"""
+
+UPGRADES: Final = {1: SAFEGUARDS, 2: STORED_PARTS}
+"""What brings an index of a version to the next one."""
+
+TABLES: Final = (
+    """
 CREATE TABLE meta (key TEXT PRIMARY KEY, value BLOB NOT NULL) WITHOUT ROWID;
 
 -- the log: membership chain in order; entries in causal order of delivery; other records by id
@@ -64,3 +96,6 @@ CREATE TABLE list (id BLOB PRIMARY KEY, data BLOB NOT NULL) WITHOUT ROWID;
 CREATE TABLE blob (chunk BLOB PRIMARY KEY, blob BLOB NOT NULL, epoch BLOB NOT NULL, size INTEGER NOT NULL)
     WITHOUT ROWID;
 """
+    + SAFEGUARDS
+    + STORED_PARTS
+)

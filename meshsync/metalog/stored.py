@@ -20,20 +20,25 @@ from meshsync.metalog.signed import Statement, open_statement, sign_statement
 
 SIGNATURE_KIND = "stored"
 _Dots = Annotated[tuple[OperationDot, ...], msgspec.Meta(max_length=limits.STORED_DOTS_MAX)]
+_Parts = Annotated[tuple[LogId, ...], msgspec.Meta(max_length=limits.STORED_PARTS_MAX)]
 
 
 class StoredRecord(Statement, frozen=True):
     """`device`, a member that may read, uploaded all that the operations `dots` need.
 
     `gone` are dots of the author's own versions overwritten before they were stored: nobody waits for them. `blobs`
-    are all sealed blobs needed, new or already there. `sealed` is the list (chunk id, blob id, epoch, delta base),
-    sealed by the caller. `membership` is the newest membership entry the uploader knew. Lists ascend.
+    are the sealed blobs needed, new or already there; `parts` are the ids of earlier stored records whose blobs, and
+    those of their own parts, are needed as well. A record without dots is such a part: one manifest list of a large
+    file and what lies below it, so that the next version of the file names again only what changed. `sealed` is the
+    list (chunk id, blob id, epoch, delta base) of `blobs`, sealed by the caller. `membership` is the newest membership
+    entry the uploader knew. Lists ascend.
     """
 
     membership: LogId
     dots: _Dots
     gone: _Dots
     blobs: Annotated[tuple[Blob, ...], msgspec.Meta(max_length=limits.STORED_BLOBS_MAX)]
+    parts: _Parts
     sealed: Annotated[bytes, msgspec.Meta(max_length=limits.STORED_SEALED_BYTES_MAX)]
 
 
@@ -45,9 +50,13 @@ def make_stored(
     dots: tuple[Dot, ...] = (),
     gone: tuple[Dot, ...] = (),
     blobs: tuple[BlobId, ...] = (),
+    parts: tuple[RecordId, ...] = (),
     sealed: bytes = b"",
 ) -> bytes:
-    """Return the signed record. The lists come in any order; duplicates fall away. Raises MalformedMessage if empty."""
+    """Return the signed record. The lists come in any order; duplicates fall away. Raises MalformedMessage if empty.
+
+    `parts` are ids of stored records by which the log knows them (`record_log.record_id`).
+    """
     record = StoredRecord(
         version=RECORD_VERSION,
         folder=folder,
@@ -56,6 +65,7 @@ def make_stored(
         dots=tuple(sorted(set(dots))),
         gone=tuple(sorted(set(gone))),
         blobs=tuple(sorted(set(blobs))),
+        parts=tuple(sorted(set(parts))),
         sealed=sealed,
     )
     _check(record)
@@ -79,10 +89,11 @@ def stored_id(data: bytes) -> RecordId:
 
 
 def _check(record: StoredRecord) -> None:
-    if not record.dots and not record.gone:
+    if not (record.dots or record.gone or record.blobs or record.parts):
         raise MalformedMessage("a stored record about nothing")
     check_ascending(record.dots, "the dots of a stored record")
     check_ascending(record.gone, "the gone dots of a stored record")
     check_ascending(record.blobs, "the blobs of a stored record")
+    check_ascending(record.parts, "the parts of a stored record")
     if not set(record.dots).isdisjoint(record.gone):
         raise MalformedMessage("a stored record that says of one dot both stored and gone")

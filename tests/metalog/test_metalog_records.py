@@ -24,7 +24,7 @@ from log_scene import (
 from meshsync import limits
 from meshsync.codec.canonical import decode, encode
 from meshsync.errors import FormatUnsupported, IntegrityError, MalformedMessage, PeerOverran, SignatureInvalid
-from meshsync.ids import BlobId, FolderId, dot
+from meshsync.ids import BlobId, FolderId, RecordId, dot
 from meshsync.metalog.checkpoint import make_checkpoint, open_checkpoint
 from meshsync.metalog.fields import RelaySeen, check_version
 from meshsync.metalog.head import (
@@ -122,7 +122,15 @@ class TestStored:
 
     def test_about_nothing_is_malformed(self):
         with pytest.raises(MalformedMessage):
-            make_stored(BEN, FOLDER, membership=genesis().id, blobs=BLOBS)
+            make_stored(BEN, FOLDER, membership=genesis().id, sealed=b"pairs")
+
+    def test_without_dots_it_is_a_part_of_others(self):
+        part = make_stored(BEN, FOLDER, membership=genesis().id, blobs=BLOBS)
+        whole = make_stored(
+            BEN, FOLDER, membership=genesis().id, dots=(FIRST.dot(0),), parts=(stored_id(part), stored_id(STORED)) * 2
+        )
+        assert open_stored(part, FOLDER).dots == ()
+        assert open_stored(whole, FOLDER).parts == tuple(sorted((stored_id(part), stored_id(STORED))))
 
     def test_one_dot_is_not_both_stored_and_gone(self):
         with pytest.raises(MalformedMessage):
@@ -132,7 +140,13 @@ class TestStored:
         dots = tuple(dot(FIRST.chain, 1 << 40, index) for index in range(limits.STORED_DOTS_MAX))
         blobs = tuple(BlobId(index.to_bytes(32, "big")) for index in range(limits.STORED_BLOBS_MAX))
         data = make_stored(
-            BEN, FOLDER, membership=genesis().id, dots=dots, blobs=blobs, sealed=bytes(limits.STORED_SEALED_BYTES_MAX)
+            BEN,
+            FOLDER,
+            membership=genesis().id,
+            dots=dots,
+            blobs=blobs,
+            parts=tuple(RecordId(index.to_bytes(32, "big")) for index in range(limits.STORED_PARTS_MAX)),
+            sealed=bytes(limits.STORED_SEALED_BYTES_MAX),
         )
         assert len(open_stored(data, FOLDER).blobs) == limits.STORED_BLOBS_MAX
 

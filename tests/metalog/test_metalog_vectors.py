@@ -9,7 +9,7 @@ import pytest
 from log_scene import ANNA, BEN, EXPIRES_S, FOLDER, RELAY, TICKET, Folder, chain, entry, epoch, genesis
 
 from meshsync.codec.canonical import encode
-from meshsync.ids import BlobId
+from meshsync.ids import BlobId, RecordId
 from meshsync.metalog.checkpoint import make_checkpoint, open_checkpoint
 from meshsync.metalog.entry import OpenedEntry, open_entry, parse_entry
 from meshsync.metalog.fields import RelaySeen
@@ -68,7 +68,7 @@ def statements() -> dict[str, bytes]:
     first = entry(ANNA)
     stored = make_stored(
         BEN, FOLDER, membership=FOLDER, dots=(first.dot(0),), gone=(first.dot(1),),
-        blobs=(BlobId(bytes([1]) * 32), BlobId(bytes([2]) * 32)), sealed=b"pairs",
+        blobs=(BlobId(bytes([1]) * 32), BlobId(bytes([2]) * 32)), parts=(RecordId(bytes([3]) * 32),), sealed=b"pairs",
     )  # fmt: skip
     head = sign_head(RELAY, FOLDER, index=3, head=bytes([5]) * 32)
     rolled_back = sign_head(RELAY, FOLDER, index=2, head=bytes([6]) * 32, after=head_hash(head))

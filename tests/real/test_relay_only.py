@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from meshsync.limits import CHUNK_SIZE_BYTES_MAX, KIB
 from tests.real.trees import MIB, incompressible, small_files
 from tests.support.real_mesh import Mesh, differences, settle
 
@@ -77,3 +78,20 @@ def test_a_version_of_a_device_that_left_before_it_uploaded_is_made_durable_by_o
     laptop.down()
     mesh.relay.down()
     assert mesh.relay.ask("check")["problems"] == []
+
+
+def test_a_small_edit_of_a_large_file_costs_the_relay_what_changed(mesh: Mesh) -> None:
+    """Its stored record names what the last one had in common with it, instead of every blob of the file."""
+    mesh.relay.up()
+    laptop = mesh.add("laptop")
+    big = laptop.tree / "big.bin"
+    incompressible(big, 4 * BIG_BYTES)
+    laptop.share()
+    laptop.wait(durable=True)
+    before = laptop.wire()
+    with big.open("r+b") as file:
+        file.seek(BIG_BYTES // 2)
+        file.write(b"twelve bytes")
+    laptop.rescan()
+    laptop.wait(durable=True)
+    assert laptop.wire() - before <= CHUNK_SIZE_BYTES_MAX + 128 * KIB  # a list of all blobs would be 440 KB more

@@ -11,7 +11,7 @@ from typing import TypeVar
 from meshsync.codec.canonical import encode
 from meshsync.crypto.hashing import blob_id
 from meshsync.crypto.identity import DeviceKeys
-from meshsync.ids import BlobId
+from meshsync.ids import BlobId, Dot, RecordId
 from meshsync.metalog.entry import OpenedEntry
 from meshsync.metalog.head import LogHead, open_head
 from meshsync.metalog.membership_entry import OpenedMembership
@@ -162,9 +162,23 @@ def membership_record(entry: OpenedMembership) -> LogRecord:
     return LogRecord(RecordKind.MEMBERSHIP, entry.data)
 
 
-def stored_record(author: DeviceKeys, entry: OpenedEntry, blobs: Sequence[bytes]) -> LogRecord:
+def stored_record(
+    author: DeviceKeys, entry: OpenedEntry, blobs: Sequence[bytes], parts: Sequence[RecordId] = ()
+) -> LogRecord:
+    """The content of `entry`: its own blobs, and what earlier records hold."""
+    return _stored(author, (entry.dot(0),), blobs, parts)
+
+
+def stored_part(author: DeviceKeys, blobs: Sequence[bytes], parts: Sequence[RecordId] = ()) -> LogRecord:
+    """A part of what later records speak of."""
+    return _stored(author, (), blobs, parts)
+
+
+def _stored(author: DeviceKeys, dots: tuple[Dot, ...], blobs: Sequence[bytes], parts: Sequence[RecordId]) -> LogRecord:
     ids = tuple(BlobId(blob_id(data)) for data in blobs)
-    data = make_stored(author, FOLDER, membership=genesis().id, dots=(entry.dot(0),), blobs=ids, sealed=b"sealed")
+    data = make_stored(
+        author, FOLDER, membership=genesis().id, dots=dots, blobs=ids, parts=tuple(parts), sealed=b"sealed"
+    )
     return LogRecord(RecordKind.STORED, data)
 
 

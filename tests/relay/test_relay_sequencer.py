@@ -11,6 +11,7 @@ from meshsync.metalog.entry import OpenedEntry
 from meshsync.metalog.fields import ChainHead
 from meshsync.metalog.membership_entry import Admit
 from meshsync.metalog.record_log import GENESIS_HEAD, LogRecord, RecordKind, next_head
+from meshsync.metalog.stored import stored_id
 from meshsync.roles import Role
 from meshsync.wire.relay_messages import (
     AlreadyThere,
@@ -25,7 +26,7 @@ from relay.drivers.base import Known, Place
 from relay.records import Parsed, parse
 from relay.sequencer import Facts, FolderView, Sequencer
 from tests.metalog.log_scene import ANNA, BEN, CARA, EPOCH, EXPIRES_S, FOLDER, TICKET, Folder, chain, entry, epoch
-from tests.relay.relay_world import entry_record, membership_record, stored_record
+from tests.relay.relay_world import entry_record, membership_record, stored_part, stored_record
 
 
 class Log:
@@ -178,6 +179,19 @@ class TestDurable:
         record = stored_record(ANNA, self.version(log), [b"one"])
         assert log.append(record, absent=[b"x" * 32]) == [MissingBlobs((b"x" * 32,))]
 
+    def test_a_part_comes_before_what_it_is_a_part_of(self) -> None:
+        log = Log()
+        made = self.version(log)
+        part = stored_part(ANNA, [b"one"])
+        whole = stored_record(ANNA, made, [], parts=[stored_id(part.data)])
+        assert log.append(whole) == [MissingPast((stored_id(part.data),))]
+        assert log.append(part, whole) == [Appended(3, b"receipt"), Appended(5, b"receipt")]
+
+    def test_only_a_stored_record_is_a_part(self) -> None:
+        log = Log()
+        made = self.version(log)
+        assert code(log.append(stored_record(ANNA, made, [], parts=[RecordId(made.id)]))) is Code.INTEGRITY
+
     def test_a_reader_may_say_what_is_stored_and_a_backup_may_not(self) -> None:
         for role, expected in ((Role.READER, [Appended(5, b"receipt")]), (Role.BACKUP, Code.ROLE_FORBIDS)):
             log = Log(with_ben(role))
@@ -213,5 +227,5 @@ def test_junk_of_every_kind_is_refused_never_raised() -> None:
 
 def test_a_newer_version_of_a_known_kind_is_refused_as_such() -> None:
     good = stored_record(ANNA, entry(ANNA), [b"one"])
-    newer = LogRecord(good.kind, good.data.replace(b"\x98\x01", b"\x98\x02", 1))
+    newer = LogRecord(good.kind, good.data.replace(b"\x99\x01", b"\x99\x02", 1))
     assert code(Log().append(newer)) is Code.UNSUPPORTED
