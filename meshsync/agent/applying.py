@@ -80,6 +80,7 @@ class ActionRunner:
         self._intend = intend
         self._record = record
         self._left: dict[Path, DiskStat] = {}  # what this run put where, which its plan could not know
+        self._unplaced: dict[Path, DiskStat] = {}  # what this run made out of the tree and did not move into it
 
     def prepare(self, actions: Sequence[WriteFile], staged: dict[NodeId, Staged]) -> Prepared:
         """Make staged files durable and check them. Blocking; several threads may prepare different files at once."""
@@ -114,7 +115,7 @@ class ActionRunner:
         `staged` holds the content of each WriteFile by its node; `prepared` is what `prepare` said of all of them.
         """
         applied = Applied()
-        self._left = {}
+        self._left, self._unplaced = {}, {}
         intents = [intent for action in actions if isinstance(action, Move) for intent in _move_intents(action)]
         for part in prepared:
             intents += part.intents
@@ -132,6 +133,8 @@ class ActionRunner:
             for action in actions:
                 if id(action) not in unfit:
                     self._run_one(action, staged, applied)
+            for path, stat in self._unplaced.items():
+                self._clear(path, stat)  # the plan was given up half-way; no row will ever name it
         self._record(applied, staged)
         return applied
 
@@ -155,8 +158,8 @@ class ActionRunner:
         path = self._path(action.source if isinstance(action, Move) else action.target)
         outcome = self._act(action, path, staged)
         if isinstance(outcome, Changed) and outcome.stat is not None and _makes_parked(action):
-            # Nothing has a row there: a plan that was given up left it, and it can be made again.
-            self._left[path] = outcome.stat
+            # Nothing has a row there: a plan that was given up by a crash left it, and it can be made again.
+            self._clear(path, outcome.stat)
             outcome = self._act(action, path, staged)
         if isinstance(outcome, Changed):
             applied.changed.append((action, path))
@@ -165,6 +168,11 @@ class ActionRunner:
         else:
             applied.done.append(action)
             self._note(action, path, outcome, applied)
+
+    def _clear(self, path: Path, stat: DiskStat) -> None:
+        """Remove a parked object that nothing has a row of; a directory that holds something stays."""
+        if isinstance(self._applier.remove_directory(path, stat), Changed):
+            self._applier.remove_file(path, stat)
 
     def _act(self, action: Action, path: Path, staged: dict[NodeId, Staged]) -> Outcome:
         applier = self._applier
@@ -215,10 +223,13 @@ class ActionRunner:
             applied.removed.append(path)
             return
         if isinstance(action, Move):
+            self._unplaced.pop(path, None)
             applied.moved.append((path, self._path(action.target), action.exchange))
             there = self._left.get(path) if action.exchange else None
             applied.rows.extend(_moved_row(row, stat, None if there is None else Stat(*there)) for row in action.rows)
             return
+        if _makes_parked(action) and not action.rows and outcome.stat is not None:
+            self._unplaced[path] = outcome.stat
         applied.rows.extend(replace(row, stat=stat) for row in action.rows)
         if stat is not None and not isinstance(path, ParkedPath):
             applied.local.append(LocalRow(path, _content(action), _executable(action), stat))
@@ -241,7 +252,7 @@ def _move_intents(action: Move) -> list[Intended]:
 
 
 def _makes_parked(action: Action) -> bool:
-    return isinstance(action, WriteFile | MakeLink) and isinstance(action.target, Parked)
+    return isinstance(action, WriteFile | MakeLink | MakeDirectory) and isinstance(action.target, Parked)
 
 
 def _content(action: WriteFile | MakeDirectory | MakeLink | SetAttr) -> Content:

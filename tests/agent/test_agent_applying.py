@@ -14,7 +14,7 @@ from meshsync.agent.staged import Staged
 from meshsync.content.record import Content, Kind
 from meshsync.crypto.folder_keys import FolderKeys, commitment
 from meshsync.ids import ROOT, Dot, FolderId, NodeId
-from meshsync.sync.actions import Action, Move, Remove, SetAttr
+from meshsync.sync.actions import Action, MakeDirectory, MakeLink, Move, Parked, Remove, SetAttr
 from meshsync.sync.disk_rows import Stat, SyncedRow
 from tests.support.folder_tree import MTIME_NS, FolderTree
 
@@ -90,3 +90,52 @@ def test_what_is_shown_as_one_with_another_file_is_recorded_where_that_lies(tree
     moved = replace(other, name=b"f", order=1)
     applied = run(tree, Remove(other.node, G, Kind.FILE, other.stat, (moved,), ()))
     assert applied.rows == [moved] and applied.removed == [G]
+
+
+def parked(tree: FolderTree) -> set[str]:
+    return {path.name for path in (tree.path / ".meshsync").glob("parked-*")}
+
+
+def made_in_place_of(tree: FolderTree, name: bytes, make: type[MakeDirectory] | type[MakeLink]) -> list[Action]:
+    """What a plan does to put a directory or link where a file is that goes elsewhere."""
+    before = row_of(tree, name)
+    dot, content = Dot(b"n" * 44), Content(Kind.LINK, target=b"t")
+    node = NodeId(dot)
+    if make is MakeDirectory:
+        made: Action = MakeDirectory(node, Parked(0), ())
+    else:
+        made = MakeLink(node, Parked(0), content, dot, MTIME_NS, None, (), ())
+    new = SyncedRow(node, (dot,), dot, ROOT, name, name, None, 0, content, False, MTIME_NS, None)
+    aside = (name + b" aside",)
+    return [
+        made,
+        Move(node, Parked(0), (name,), True, None, before.stat, (new,)),
+        Move(before.node, Parked(0), aside, False, before.stat, None, (replace(before, name=aside[0]),)),
+    ]
+
+
+@pytest.mark.parametrize("make", [MakeDirectory, MakeLink])
+def test_what_a_plan_that_was_given_up_made_is_not_left_behind(
+    tree: FolderTree, make: type[MakeDirectory] | type[MakeLink]
+) -> None:
+    actions = made_in_place_of(tree, b"f", make)
+    (tree.path / "f").write_text("edited meanwhile")
+    applied = run(tree, *actions)
+    assert len(applied.changed) == 2 and parked(tree) == set()
+    assert (tree.path / "f").read_text() == "edited meanwhile"
+
+
+@pytest.mark.parametrize("make", [MakeDirectory, MakeLink])
+@pytest.mark.parametrize("left", ["directory", "file"])
+def test_what_a_crash_left_parked_does_not_stop_the_next_plan(
+    tree: FolderTree, make: type[MakeDirectory] | type[MakeLink], left: str
+) -> None:
+    before = tree.path / ".meshsync" / "parked-0"
+    if left == "directory":
+        before.mkdir()
+    else:
+        before.touch()
+    applied = run(tree, *made_in_place_of(tree, b"f", make))
+    assert not applied.changed and not applied.blocked and parked(tree) == set()
+    assert (tree.path / "f aside").read_text() == "one"
+    assert (tree.path / "f").is_dir() == (make is MakeDirectory)
