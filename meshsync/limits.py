@@ -238,7 +238,12 @@ DERIVED_NAME_TRIES: Final = 4  # 8, 16, 32, 64 hex digits: nobody can find two n
 DERIVED_EXTENSION_BYTES_MAX: Final = 16  # a longer tail after the last dot is not an extension
 SYNC_ITEMS_PER_DROP_MAX: Final = 10_000  # at most 2 MiB of a batch; a larger directory is dropped in several operations
 SAFETY_CHANGES_MIN: Final = 100  # files; fewer are a user's ordinary work and never held
-SAFETY_SHARE_MAX: Final = 0.3  # of all files in the folder: more at once is an accident until the user says otherwise
+SAFETY_DELETED_SHARE_MAX: Final = 0.3  # of all files in the folder: more is an accident until the user says otherwise
+SAFETY_REWRITTEN_SHARE_MAX: Final = 0.5  # the same for new contents: a build or a checkout rewrites up to half
+SAFETY_WINDOW_S: Final = 3600.0  # changes within it are weighed together, so that many small steps are one mass change
+BASELINE_BYTES_MAX: Final = 4 * MIB  # our own record of how far 100,000 chains were known when this device joined
+HELD_EXAMPLES_MAX: Final = 5  # paths shown for each hold
+HELD_ID_BYTES: Final = 3  # six digits to type; a folder has a handful of holds, and a taken id is not given again
 NODE_ROW_BYTES_MAX: Final = 64 * MIB  # a directory's moves, each with what it carried
 ANCESTORS_MAX: Final = 64  # earlier versions looked at; a joiner's staler copy shows as a conflict copy, never vanishes
 

@@ -113,6 +113,16 @@ async def _restore(call: Call) -> api.Schema:
     return _job(call, "restore", lambda progress: call.operations.restore(request, progress))
 
 
+async def _release(call: Call) -> api.Schema:
+    request = call.request(api.HoldRequest)
+    return _job(call, "release", lambda progress: call.operations.release(request))
+
+
+async def _reject(call: Call) -> api.Schema:
+    request = call.request(api.HoldRequest)
+    return _job(call, "reject", lambda progress: call.operations.reject(request))
+
+
 async def _wait(call: Call) -> api.Schema:
     request = call.request(api.WaitRequest)
     in_range(request.timeout_s, "timeout_s", 0.0, WAIT_S_MAX)
@@ -209,6 +219,14 @@ ROUTES: tuple[Route, ...] = (
         query=_FOLDER,
     ),
     _get(
+        "/held",
+        "held",
+        "The mass changes that wait for a decision",
+        api.HeldList,
+        lambda c: c.operations.held_changes(c.query.get("folder", "")),
+        query=_FOLDER,
+    ),
+    _get(
         "/why",
         "why",
         "Explain the state of a path",
@@ -226,6 +244,24 @@ ROUTES: tuple[Route, ...] = (
         _restore,
         request=api.RestoreRequest,
         result=api.RestoreResult,
+    ),
+    _post(
+        "/releases",
+        "release",
+        "Let a held change pass",
+        api.Job,
+        _release,
+        request=api.HoldRequest,
+        result=api.HoldResult,
+    ),
+    _post(
+        "/rejections",
+        "reject",
+        "Undo a held change",
+        api.Job,
+        _reject,
+        request=api.HoldRequest,
+        result=api.HoldResult,
     ),
     _post("/waits", "wait", "Wait for in sync", api.Job, _wait, request=api.WaitRequest, result=api.WaitResult),
     _post("/rescan", "rescan", "Look at every path", api.Job, _rescan, request=api.FolderRequest, result=api.Done),

@@ -14,6 +14,9 @@ import msgspec
 Role = Literal["owner", "writer", "reader", "backup"]
 LinkPath = Literal["lan", "direct", "relay", "offline"]
 FolderPhase = Literal["in sync", "scanning", "syncing", "paused", "held", "error"]
+HeldSide = Literal["publish", "apply"]
+HeldKind = Literal["deletion", "rewrite"]
+Decision = Literal["released", "rejected"]
 ChangeKind = Literal["created", "edited", "renamed", "deleted", "restored", "conflict"]
 JobPhase = Literal["running", "done", "failed"]
 
@@ -294,6 +297,50 @@ class RestoreResult(Answer, frozen=True, kw_only=True):
     version: str
     restored_to: str
     size: int
+
+
+# --- safeguards ----------------------------------------------------------------------------------------------
+
+
+class HeldChange(Schema, frozen=True, kw_only=True):
+    """A mass change that waits for its user. `side` publish: done here, others are not told; apply: not done here.
+
+    `device` did it, empty if that is not known. `count` of `total` files are concerned, `examples` are some of their
+    paths in the folder; `passed` more of the same device went before the brake was on.
+    """
+
+    id: str
+    folder: str
+    side: HeldSide
+    change: HeldKind
+    why: str
+    device: str
+    count: int
+    total: int
+    passed: int = 0
+    examples: list[str] = []
+    since: str
+
+
+class HeldList(Answer, frozen=True, kw_only=True):
+    """Everything that is held, oldest first within a folder."""
+
+    held: list[HeldChange]
+
+
+class HoldRequest(Schema, frozen=True, kw_only=True):
+    """Names a held change by the id that `held` shows."""
+
+    id: str
+
+
+class HoldResult(Answer, frozen=True, kw_only=True):
+    """A decision that was carried out. `kept_in` is where files lie that it replaces on this device, or empty."""
+
+    id: str
+    decision: Decision
+    count: int
+    kept_in: str = ""
 
 
 # --- waiting, jobs, health -----------------------------------------------------------------------------------

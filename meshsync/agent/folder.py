@@ -30,6 +30,7 @@ from meshsync.agent.opening import open_answer
 from meshsync.agent.partial_rows import PartialRows
 from meshsync.agent.relay_reader import RelayReader
 from meshsync.agent.replica import Replica
+from meshsync.agent.safeguard import Safeguard
 from meshsync.agent.staged import Staged
 from meshsync.agent.uploader import Uploader
 from meshsync.chunking.cut import CutParams
@@ -109,6 +110,7 @@ class Folder:
         self._inviter = self.meta.get(JOINING_KEY)
         self.joining = self._inviter is not None
         self._store = FolderStore(self.database)
+        self.guard = Safeguard(runtime, self.database, device.device)
         self.chunk_rows: ChunkRows = self._store.chunks
         self.synced = SyncedTree(self._store.synced())
         self._partial = PartialRows(self.database)
@@ -195,6 +197,7 @@ class Folder:
             observer,
             runner,
             self.pool,
+            self.guard,
             self._changed,
             lambda: self.joining,
         )
@@ -316,6 +319,7 @@ class Folder:
         """Write what was applied. In a thread."""
         with self.database.transaction():
             self._store.keep_rows(applied.rows, applied.gone, staged)
+            self.guard.save()
             self._store.forget_intents([row.node for row in applied.rows])
 
     # --- peers and relays ---------------------------------------------------------------------------------
@@ -343,7 +347,9 @@ class Folder:
 
     def _joined(self) -> None:
         self.joining = False
-        self.meta.delete(JOINING_KEY)
+        with self.database.transaction():
+            self.guard.set_baseline(self.replica.view.vector)
+            self.meta.delete(JOINING_KEY)
         self._wake()
 
     def reader(self, relay: DeviceId) -> RelayReader:
@@ -429,7 +435,7 @@ class Folder:
         self._changed()
 
     def _changed(self) -> None:
-        if self.loop is not None and self.loop.idle and not self.joining:
+        if self.loop is not None and self.loop.has_applied and not self.joining:
             self._note_applied()
         self._on_change()
 

@@ -13,25 +13,28 @@ from dataclasses import dataclass, field, replace
 
 from meshsync.agent.applying import ActionRunner, Applied
 from meshsync.agent.changes import Changes
+from meshsync.agent.decisions import Decisions
 from meshsync.agent.fetch_pool import FetchPool
 from meshsync.agent.folder_store import FolderStore
 from meshsync.agent.observer import Hashed, Observation, Observer, display
 from meshsync.agent.replica import Replica
+from meshsync.agent.safeguard import Safeguard
 from meshsync.agent.staged import Staged
 from meshsync.agent.work import Group, group_actions, path_text
 from meshsync.content.batch import UNNAMED_CHAIN
 from meshsync.content.record import Op
-from meshsync.errors import MeshsyncError, RoleForbids
+from meshsync.errors import MeshsyncError, ResourceError, RoleForbids
 from meshsync.folder.names import ParkedPath
 from meshsync.folder.types import RootMissing
 from meshsync.ids import ChainId, NodeId
 from meshsync.limits import APPLY_BATCH_MAX, APPLY_THREADS, FOLDER_RACY_WINDOW_NS, RETRY_BLOCKED_S
 from meshsync.metalog.entry import OpenedEntry
 from meshsync.runtime import Runtime
-from meshsync.sync.actions import Move, WriteFile
+from meshsync.sync.actions import Move, WriteFile, gone_by
 from meshsync.sync.disk_rows import Path
-from meshsync.sync.draft import EntryDraft, Publisher
-from meshsync.sync.reconcile import Plan, Scope, reconcile
+from meshsync.sync.draft import Draft, EntryDraft, Publisher
+from meshsync.sync.reconcile import Frozen, Plan, Scope, reconcile
+from meshsync.sync.safety import Side
 from meshsync.sync.synced_tree import SyncedTree
 
 log = logging.getLogger(__name__)
@@ -66,6 +69,7 @@ class FolderLoop:
         observer: Observer,
         runner: ActionRunner,
         pool: FetchPool,
+        guard: Safeguard,
         on_change: Callable[[], None],
         joining: Callable[[], bool],
     ) -> None:
@@ -81,6 +85,10 @@ class FolderLoop:
         self._observer = observer
         self._runner = runner
         self._pool = pool
+        self.guard = guard
+        self.decisions = Decisions(
+            runtime, guard, store, synced, observer, lambda: replica.view, self._publish, self.wake.note
+        )
         self._on_change = on_change
         self._joining = joining
         self._pending = Pending()
@@ -89,6 +97,7 @@ class FolderLoop:
         self._timers: set[asyncio.Task[None]] = set()
         self._first_scan_done = False
         self._planned_view = 0
+        self._replan = False  # everything is to be planned, because a hold began or ended
         self._undone: set[NodeId] = set()
 
     # --- what others see ------------------------------------------------------------------------------------
@@ -96,8 +105,18 @@ class FolderLoop:
     @property
     def idle(self) -> bool:
         """Whether nothing is left to look at, publish, fetch or apply that is known of."""
-        waiting = self._pending or self._replica.dirty or self._groups or self._undone
+        return self.settled and not self.guard.holds
+
+    @property
+    def settled(self) -> bool:
+        """Whether nothing is left but what waits for the user's decision."""
+        waiting = self._pending or self._replica.dirty or self._groups or self._undone or self._replan
         return self.phase == "in sync" and not waiting
+
+    @property
+    def has_applied(self) -> bool:
+        """Whether everything that was delivered is on this disk."""
+        return self.settled and not self.guard.behind
 
     @property
     def scanned(self) -> bool:
@@ -144,11 +163,13 @@ class FolderLoop:
                 except MeshsyncError as error:
                     log.warning("folder at %s: %s", self._observer.root.path, error)
                     self.phase, self.problem, busy = "error", str(error), False
+                    self.decisions.refuse(error)
                     self._later(RETRY_BLOCKED_S, lambda: self.look_at(None))
                 self._on_change()
                 if not busy:
                     await self.wake.after(count)
         finally:
+            self.decisions.refuse(ResourceError("the folder was closed"))
             for timer in self._timers:
                 timer.cancel()
             await self._pool.close()
@@ -160,24 +181,42 @@ class FolderLoop:
             # Until one member's whole log is here, what lies on this disk cannot be told from what others have.
             self.phase = "syncing"
             return False
+        if self.decisions and self._first_scan_done:
+            await self.decisions.carry_out()
+            self._replan = True
         scope = await self._look()
         if scope is None:
+            self.decisions.refuse(ResourceError("the folder's directory is not there", next_step="meshsync status"))
             return False
         if self._replica.shown_anew != self._planned_view:
             self._planned_view, self._first_scan_done = self._replica.shown_anew, False
-        if scope.paths or scope.nodes or not self._first_scan_done:
-            full = not self._first_scan_done
-            scope = self._with_unfinished(scope)
-            plan = reconcile(self._synced, self._observer.local, self._replica.view, None if full else scope)
+        if scope.paths or scope.nodes or self._replan or not self._first_scan_done:
+            full = self._replan or not self._first_scan_done
+            scope = self._with_unfinished(self.guard.widened(scope, self._synced))
+            plan = await self._plan(None if full else scope)
             if await self._settle_and_publish(plan) or plan.again:
                 self._pending.nodes |= scope.nodes | plan.busy
                 self._pending.plan |= scope.paths
                 return True
             self._first_scan_done = True
+            if full:
+                self._replan = False
             self._take_plan(plan, scope, full)
         moved = await self._apply_ready()
         self.phase = "in sync" if not self._groups else "syncing"
-        return moved or bool(self._pending)
+        return moved or bool(self._pending or self._replan or self.decisions)
+
+    async def _plan(self, scope: Scope | None) -> Plan:
+        """Plan for `scope`, everything if None, without what a safeguard holds."""
+        local, view, before = self._observer.local, self._replica.view, set(self.guard.holds)
+
+        def plan(frozen: Frozen) -> Plan:
+            return reconcile(self._synced, local, view, scope, frozen)
+
+        made = await self.guard.planned(plan, self._synced, local, view, full=scope is None)
+        if before - self.guard.holds.keys():
+            self._replan = True  # what waited for the hold may go on
+        return made
 
     async def _look(self) -> Scope | None:
         """Bring the local tree up to date; return what to plan for, None if the root cannot be believed."""
@@ -234,10 +273,16 @@ class FolderLoop:
                 "files were changed here, but this device may only read the folder",
                 next_step="Move your changes elsewhere, or ask an owner: meshsync role DEVICE writer",
             )
-        publisher = Publisher(plan.publish)
+        await self._publish(plan.publish)
+        self.guard.done(
+            Side.PUBLISH, (node for at in (plan.drops, plan.rewrites) for there in at.values() for node in there)
+        )
+        return True
+
+    async def _publish(self, draft: Draft) -> None:
+        publisher = Publisher(draft)
         while await self._publish_batch(publisher):
             pass
-        return True
 
     async def _publish_batch(self, publisher: Publisher) -> bool:
         made: list[EntryDraft] = []
@@ -253,10 +298,12 @@ class FolderLoop:
             batch = made[0].named(UNNAMED_CHAIN, entry.chain)
             made[0] = batch
             self._store.keep_rows(batch.rows, batch.gone, self._hashed_of(batch.rows))
+            self.guard.save()
 
         entry = await self._replica.append(build, also)
         if entry is None:
             return False
+        self.guard.saved()
         publisher.name_chain(UNNAMED_CHAIN, entry.chain)
         for row in made[0].rows:
             self._synced.put(row)
@@ -341,6 +388,8 @@ class FolderLoop:
         tasks = [self._runtime.spawn(job, "prepare files") for job in jobs]
         prepared = [await task for task in tasks]
         applied = await self._runtime.in_thread(self._runner.run, actions, staged, prepared)
+        self.guard.saved()
+        self.guard.done(Side.APPLY, {node for action in applied.done for node in (action.node, *gone_by(action))})
         self._believe(applied)
         done = set(map(id, applied.done))
         for action in applied.done:

@@ -70,6 +70,18 @@ class Operations(Protocol):
     async def conflicts(self, folder: str) -> api.ConflictList:
         """Return the paths in conflict of `folder` (empty: all)."""
 
+    async def held_changes(self, folder: str) -> api.HeldList:
+        """Return the mass changes of `folder` (empty: all) that wait for a decision. Raises NotFound."""
+
+    async def release(self, request: api.HoldRequest) -> api.HoldResult:
+        """Let exactly what is held pass, once; return when that is recorded. Raises NotFound, ResourceError."""
+
+    async def reject(self, request: api.HoldRequest) -> api.HoldResult:
+        """Undo what is held: bring it back here, or publish what lies here again; return when that is recorded.
+
+        Raises NotFound, RoleForbids, ResourceError, TransientError (files are still being changed).
+        """
+
     async def why(self, path: str) -> api.Why:
         """Explain the state of one path. Raises NotFound if it lies in no folder."""
 

@@ -7,10 +7,11 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 from meshsync.agent import api_schema as api
-from meshsync.agent import status_report, versions_report
+from meshsync.agent import held_report, status_report, versions_report
 from meshsync.agent.daemon import Agent
+from meshsync.agent.decisions import Verb
 from meshsync.agent.doctor import examine
-from meshsync.agent.folder import Folder
+from meshsync.agent.folder import Folder, check_present
 from meshsync.agent.founding import check_root, found_folder
 from meshsync.agent.history import unpack_content
 from meshsync.agent.inviting import make_invitation
@@ -164,6 +165,26 @@ class Service:
             found.extend(versions_report.conflicts(self._agent, each))
         return api.ConflictList(conflicts=found)
 
+    async def held_changes(self, folder: str) -> api.HeldList:
+        found: list[api.HeldChange] = []
+        for each in versions_report.folders_of(self._agent, folder):
+            found.extend(held_report.held_changes(self._agent, each))
+        return api.HeldList(held=found)
+
+    async def release(self, request: api.HoldRequest) -> api.HoldResult:
+        return await self._decide(request.id, Verb.RELEASE)
+
+    async def reject(self, request: api.HoldRequest) -> api.HoldResult:
+        return await self._decide(request.id, Verb.REJECT)
+
+    async def _decide(self, hold: str, verb: Verb) -> api.HoldResult:
+        folder = held_report.find_held(self._agent, hold)
+        check_present(folder)
+        assert folder.loop is not None
+        decided = await folder.loop.decisions.ask(hold, verb)
+        decision: api.Decision = "released" if verb is Verb.RELEASE else "rejected"
+        return api.HoldResult(id=hold, decision=decision, count=decided.count, kept_in=decided.kept_in)
+
     async def why(self, path: str) -> api.Why:
         folder, inside = versions_report.locate(self._agent, path)
         shown = folder.replica.view.resolve(inside) if inside else None
@@ -219,7 +240,7 @@ class Service:
             raise PeerTimeout(
                 f"not in sync after {request.timeout_s:g} s",
                 folder=display(tuple(name.encode() for name in waiting)),
-                next_step="meshsync status",
+                next_step="meshsync held" if any(folder.guard.holds for folder in folders) else "meshsync status",
             ) from None
 
     def _waited_for(self, folder: Folder, durable: bool) -> bool:

@@ -12,6 +12,7 @@ from meshsync.agent.link_table import route
 from meshsync.agent.observer import display
 from meshsync.content.record import Kind
 from meshsync.ids import DeviceId, RecordId, short
+from meshsync.sync.safety import Side
 from meshsync.transport.base import Link
 
 
@@ -51,9 +52,14 @@ def exchanging(agent: Agent, folder: Folder) -> bool:
 
 def in_sync(agent: Agent, folder: Folder) -> bool:
     """Whether nothing is left to scan, publish, fetch, apply or tell, as far as this device knows."""
+    return settled(agent, folder) and not folder.guard.holds
+
+
+def settled(agent: Agent, folder: Folder) -> bool:
+    """Whether nothing is left but what a safeguard holds until its user decides."""
     return (
         folder.loop is not None
-        and folder.loop.idle
+        and folder.loop.settled
         and not folder.joining
         and not folder.fetcher.pending
         and not exchanging(agent, folder)
@@ -79,8 +85,8 @@ def folder_state(agent: Agent, folder: Folder) -> api.FolderState:
         phase = "error"
     elif loop.phase == "scanning":
         phase = "scanning"
-    elif in_sync(agent, folder):
-        phase = "in sync"
+    elif settled(agent, folder):
+        phase = "held" if folder.guard.holds else "in sync"
     role = folder.replica.membership.role(agent.keys.device)
     remaining = pool.total_bytes if pool is not None else 0
     names: dict[int, api.Role] = {1: "owner", 2: "writer", 3: "reader", 4: "backup"}
@@ -94,6 +100,7 @@ def folder_state(agent: Agent, folder: Folder) -> api.FolderState:
         pending=api.Pending(scan=scan, publish=0, fetch=fetch, apply=apply),
         not_durable=not_durable(folder),
         conflicts=conflicts,
+        held=sum(hold.count for hold in folder.guard.holds.values()),
         versions=folder.replica.versions.count()[0],
         role=names[int(role)] if role is not None else "reader",
         relayed=is_relayed(folder),
@@ -135,6 +142,10 @@ def health(agent: Agent) -> list[api.HealthItem]:
         for device, what in folder.problems.items():
             who = f"relay {short(device)}" if device else str(folder.root_path)
             items.append(api.HealthItem(what=f"{folder.name}: {what}", why=who, next="meshsync doctor"))
+        for hold in folder.guard.holds.values():
+            what = f"{folder.name}: {hold.count} of {hold.total} files are held, {hold.why.value}"
+            where = "others are not told" if hold.cause.side is Side.PUBLISH else "not done here"
+            items.append(api.HealthItem(what=what, why=where, next="meshsync held"))
         if loop is not None and loop.problem:
             items.append(api.HealthItem(what=f"{folder.name}: {loop.problem}", next="meshsync doctor"))
         if loop is not None:

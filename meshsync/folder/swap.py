@@ -22,7 +22,7 @@ from meshsync.folder.types import Blocked, Changed, Done, Outcome, Reason, Stat
 Keep: TypeAlias = Callable[[int], None]
 """Gets a read-only descriptor of an outgoing regular file before it is removed, to keep its content."""
 
-_NO_LINKS: Final = faults.CANNOT | {errno.EPERM, errno.EMLINK, errno.EXDEV}
+NO_LINKS: Final = faults.CANNOT | {errno.EPERM, errno.EMLINK, errno.EXDEV}
 
 
 class Entry(NamedTuple):
@@ -67,7 +67,7 @@ def move_new(syscalls: Syscalls, old_fd: int, old: bytes, new_fd: int, new: byte
     try:
         syscalls.link(old_fd, old, new_fd, new)
     except OSError as error:
-        if error.errno not in _NO_LINKS:
+        if error.errno not in NO_LINKS:
             raise
     else:
         syscalls.unlink(old_fd, old)

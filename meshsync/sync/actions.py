@@ -119,3 +119,8 @@ class SetAttr:
 
 
 Action: TypeAlias = MakeDirectory | WriteFile | MakeLink | Move | Remove | SetAttr
+
+
+def gone_by(action: Action) -> tuple[NodeId, ...]:
+    """Return the nodes of which nothing lies on disk once `action` is done."""
+    return action.gone if isinstance(action, WriteFile | MakeLink | Move | Remove) else ()

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
+from meshsync.content.record import Kind
 from meshsync.sync.disk_rows import LocalRow, Path
 
 
@@ -22,6 +23,16 @@ class LocalTree:
 
     def __len__(self) -> int:
         return len(self._rows)
+
+    def unseen(self, paths: Iterable[Path]) -> LocalTree:
+        """Return this tree as if nothing had been observed at and below `paths`. It shares the rows: only read it."""
+        other = LocalTree(unobserved=self.unobserved.union(paths))
+        other._rows, other._names = self._rows, self._names
+        return other
+
+    def has_files(self) -> bool:
+        """Tell whether anything but directories was observed."""
+        return any(row.kind is not Kind.DIRECTORY for row in self._rows.values())
 
     def put(self, row: LocalRow) -> None:
         """Add the row, or replace the one at its path."""

@@ -26,15 +26,21 @@ class Matched:
     created: list[LocalRow] = field(default_factory=list)  # parents first
     vanished: list[Path] = field(default_factory=list)  # synced paths, parents first
     frozen: set[NodeId] = field(default_factory=set)
+    unseen: Collection[NodeId] = ()
 
     def pair(self, before: Path, now: Path) -> None:
         self.now[before] = now
         self.was[now] = before
 
 
-def match(synced: SyncedTree, local: LocalTree, scope: Collection[Path] | None = None) -> Matched:
-    """Return what became of the synced rows. With `scope`, only of what is or was at and below these paths."""
-    matched = Matched()
+def match(
+    synced: SyncedTree, local: LocalTree, scope: Collection[Path] | None = None, unseen: Collection[NodeId] = ()
+) -> Matched:
+    """Return what became of the synced rows. With `scope`, only of what is or was at and below these paths.
+
+    `unseen` nodes are frozen wherever they lie.
+    """
+    matched = Matched(unseen=unseen)
     objects: dict[Path, LocalRow] = {}
     for top in _tops(scope):
         matched.groups.update(synced.walk(top))
@@ -58,7 +64,7 @@ def _tops(scope: Collection[Path] | None) -> list[Path]:
     return sorted(path for path in set(scope) if not any(path[:size] in scope for size in range(len(path))))
 
 
-def _expected(matched: Matched, path: Path) -> Path | None:
+def expected_path(matched: Matched, path: Path) -> Path | None:
     """Return where the object of synced `path` is if only directories above it moved; None if one vanished."""
     above = path[:-1]
     if above not in matched.groups:  # above the scope, or the root: unmoved
@@ -67,8 +73,8 @@ def _expected(matched: Matched, path: Path) -> Path | None:
 
 
 def _freeze(matched: Matched, path: Path, rows: Group, local: LocalTree) -> bool:
-    expected = _expected(matched, path)
-    frozen = not local.is_observed(expected if expected is not None else path)
+    expected = expected_path(matched, path)
+    frozen = rows[0].node in matched.unseen or not local.is_observed(expected if expected is not None else path)
     above = matched.groups.get(path[:-1])
     if frozen or (above is not None and above[0].node in matched.frozen):
         matched.frozen.update(row.node for row in rows)
@@ -96,7 +102,7 @@ def _match_directories(matched: Matched, objects: dict[Path, LocalRow], local: L
             continue
         found = moved.get(path)
         if found is None:
-            found = _expected(matched, path)
+            found = expected_path(matched, path)
             there = objects.get(found) if found is not None else None
             if found is None or there is None or there.kind is not Kind.DIRECTORY or found in claimed:
                 continue
@@ -118,7 +124,7 @@ def _match_files(matched: Matched, objects: dict[Path, LocalRow], local: LocalTr
     for path, rows in matched.groups.items():
         if rows[0].kind is Kind.DIRECTORY or _freeze(matched, path, rows, local):
             continue
-        expected = _expected(matched, path)
+        expected = expected_path(matched, path)
         there = objects.get(expected) if expected is not None else None
         if expected is not None and there is not None and there.kind is not Kind.DIRECTORY:
             matched.pair(path, expected)

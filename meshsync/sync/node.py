@@ -47,6 +47,7 @@ class Version:
     __slots__ = (
         "claims",
         "content",
+        "ended",
         "executable",
         "live",
         "mtime_ns",
@@ -86,11 +87,17 @@ class Version:
         self.replaced = False
         self.live = True
         self.claims: tuple[Claim, ...] = ()
+        self.ended: Stamp | None = None  # the earliest put or drop that named it; None after a checkpoint
         self.touches: tuple[NodeId, ...] = ()  # copies that operations made of it
 
     @property
     def dot(self) -> Dot:
         return self.stamp.dot
+
+    def end(self, stamp: Stamp) -> None:
+        """Note that the operation of `stamp` named this version as replaced or removed."""
+        if self.ended is None or stamp < self.ended:
+            self.ended = stamp
 
 
 class Face:

@@ -15,7 +15,7 @@ from meshsync.sync.apply_plan import plan_apply
 from meshsync.sync.disk_rows import LocalRow, Path, SyncedRow
 from meshsync.sync.draft import Draft
 from meshsync.sync.local_tree import LocalTree
-from meshsync.sync.match import Matched, match
+from meshsync.sync.match import Matched, expected_path, match
 from meshsync.sync.node import Face
 from meshsync.sync.recorder import Recorder
 from meshsync.sync.settle import is_removed, joined_directory, joined_file, known_descendant, seen_row
@@ -31,6 +31,21 @@ class Scope:
     nodes: frozenset[NodeId]
 
 
+@dataclass(frozen=True, slots=True)
+class Frozen:
+    """What a plan leaves as it is: what was done here at and below `paths` and to `unseen`, elsewhere to `nodes`."""
+
+    paths: frozenset[Path] = frozenset()
+    unseen: frozenset[NodeId] = frozenset()
+    nodes: frozenset[NodeId] = frozenset()
+
+    def __or__(self, other: Frozen) -> Frozen:
+        return Frozen(self.paths | other.paths, self.unseen | other.unseen, self.nodes | other.nodes)
+
+
+NOTHING_FROZEN = Frozen()
+
+
 @dataclass(slots=True)
 class Plan:
     """What to do. First record `settled` and `forgotten`, then publish, then apply.
@@ -38,7 +53,9 @@ class Plan:
     `settled` are rows that are true already and `forgotten` nodes that are gone already: nobody else is told.
     With `again`, plan again with the same scan once that is recorded and the entries are in the view: `apply` leaves
     out what waits for it. `busy` are nodes that the user changed and nodes that cannot be observed. `undone` are nodes
-    in whose place lies something that is new to this device: they belong in the next scope.
+    in whose place lies something that is new to this device: they belong in the next scope. `drops` and `rewrites` say
+    what of `publish` takes content away: the path of each thing that is gone with all nodes at and below it, and the
+    path of each file of other content with its nodes.
     """
 
     settled: list[SyncedRow] = field(default_factory=list)
@@ -47,18 +64,24 @@ class Plan:
     apply: list[Action] = field(default_factory=list)
     busy: set[NodeId] = field(default_factory=set)
     undone: set[NodeId] = field(default_factory=set)
+    drops: dict[Path, tuple[NodeId, ...]] = field(default_factory=dict)
+    rewrites: dict[Path, tuple[NodeId, ...]] = field(default_factory=dict)
     again: bool = False
 
 
-def reconcile(synced: SyncedTree, local: LocalTree, view: View, scope: Scope | None = None) -> Plan:
+def reconcile(
+    synced: SyncedTree, local: LocalTree, view: View, scope: Scope | None = None, frozen: Frozen = NOTHING_FROZEN
+) -> Plan:
     """Return what to publish and what to apply. The three trees are not changed.
 
     With `scope`, only what it names is looked at; None looks at everything. Nodes of a plan that were not applied
-    belong in the next scope.
+    belong in the next scope. What is `frozen` is as if it were not observed, and is not touched (`semantics.md` 4.8).
     """
+    if frozen.paths:
+        local = local.unseen(frozen.paths)
     paths = None if scope is None else _widened(scope, synced, view)
-    matched = match(synced, local, paths)
-    plan = Plan(busy=set(matched.frozen))
+    matched = match(synced, local, paths, frozen.unseen)
+    plan = Plan(busy=matched.frozen | frozen.nodes)
     _Reconciler(synced, local, view, matched, plan).run()
     waiting = plan.busy | set(plan.forgotten) | {row.node for row in plan.settled if _is_taken(row, synced)}
     parked = {node for nodes in synced.parked().values() for node in nodes}
@@ -214,6 +237,7 @@ class _Reconciler:
             self._plan.forgotten += [other.node for other in rows if other.node != taken.node]
             return
         self._plan.busy.update(each.node for each in rows)
+        self._plan.rewrites[row.path] = tuple(each.node for each in rows)
         self._record.edit(rows, row)
         if row.kind is Kind.FILE and (row.executable != old.executable or old.kind is Kind.LINK):
             self._record.set_executable(rows[:1], row)
@@ -252,13 +276,14 @@ class _Reconciler:
             top = tops.get(path[:-1], path) if path[:-1] in gone else path
             tops[path] = top
             below.setdefault(top, []).append(path)
-        for paths in below.values():
+        for top, paths in below.items():
             rows: list[Group] = [self._matched.groups[path] for path in paths]
             nodes = [row.node for group in rows for row in group]
             if all(self._view.face(node) is None for node in nodes) and self._all_removed(rows):
                 self._plan.forgotten += nodes
             else:
                 self._plan.busy.update(nodes)
+                self._plan.drops[expected_path(self._matched, top) or top] = tuple(nodes)
                 self._record.drop(paths)
 
     def _all_removed(self, groups: list[Group]) -> bool:

@@ -154,7 +154,7 @@ class View:
         elif isinstance(op, Place):
             self._place(stamp, op)
         elif isinstance(op, Drop):
-            self._drop(op)
+            self._drop(stamp, op)
         else:
             self._attr(stamp, op)
         if not isinstance(op, Attr):
@@ -178,6 +178,7 @@ class View:
             replaced = self.versions.get(name)
             if replaced is not None:
                 replaced.replaced = True
+                replaced.end(stamp)
                 self._dirty.add(replaced.node)
                 self._update_live(replaced)
                 self._own(replaced, node.id)
@@ -197,7 +198,7 @@ class View:
             self._update_live(version)
             self._own(version, node.id)
 
-    def _drop(self, op: Drop) -> None:
+    def _drop(self, stamp: Stamp, op: Drop) -> None:
         claims: list[Claim] = []
         for item in op.items:
             since = FIRST
@@ -209,6 +210,7 @@ class View:
                 version = self.versions.get(name)
                 if version is not None:
                     version.claims += (claims[-1],)
+                    version.end(stamp)
                     self._dirty.add(version.node)
                     self._update_live(version)
                     self._own(version, item.node)

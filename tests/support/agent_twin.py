@@ -35,6 +35,19 @@ VERSIONS = [
     api.Version(n=2, id="b" * 88, path="plan.txt", time=TIME, device="desk", size=7, change="edited", kept="here"),
     api.Version(n=1, id="a" * 88, path="plan.txt", time=TIME, device="laptop", size=5, change="created", kept="relay"),
 ]
+HELD = api.HeldChange(
+    id="3f9a01",
+    folder="Docs",
+    side="publish",
+    change="deletion",
+    why="unusually many files were deleted",
+    device="laptop",
+    count=211,
+    total=312,
+    passed=40,
+    examples=["plan.txt"],
+    since=TIME,
+)
 CONTENTS = {"1": b"first", "2": b"seconds", "": b"seconds"}
 
 
@@ -45,6 +58,7 @@ class AgentTwin:
         self.events = EventRing()
         self.folder = FOLDER
         self.conflict_list: list[api.Conflict] = []
+        self.held_list: list[api.HeldChange] = []
         self.name = "laptop"
         self.calls: list[tuple[str, object]] = []
         self.held = asyncio.Event()
@@ -121,6 +135,23 @@ class AgentTwin:
 
     async def conflicts(self, folder: str) -> api.ConflictList:
         return api.ConflictList(conflicts=self.conflict_list)
+
+    async def held_changes(self, folder: str) -> api.HeldList:
+        return api.HeldList(held=self.held_list)
+
+    async def release(self, request: api.HoldRequest) -> api.HoldResult:
+        return self._decide(request, "released", "")
+
+    async def reject(self, request: api.HoldRequest) -> api.HoldResult:
+        return self._decide(request, "rejected", "/home/ann/Docs/.meshsync/kept/3f9a01-0")
+
+    def _decide(self, request: api.HoldRequest, decision: api.Decision, kept_in: str) -> api.HoldResult:
+        self.calls.append((decision, request.id))
+        held = next((held for held in self.held_list if held.id == request.id), None)
+        if held is None:
+            raise NotFound(f"nothing is held under {request.id}", next_step="meshsync held")
+        self.held_list.remove(held)
+        return api.HoldResult(id=held.id, decision=decision, count=held.count, kept_in=kept_in)
 
     async def why(self, path: str) -> api.Why:
         return api.Why(path=path, state="waiting", waits_for="desk", next="start the agent on desk")

@@ -7,7 +7,7 @@ import pytest
 from meshsync.content.record import Content, Place, Put
 from meshsync.sync.actions import Move, SetAttr
 from meshsync.sync.node import DIRECTORY
-from meshsync.sync.safety import Policy, check
+from meshsync.sync.safety import Before, Policy, suspects, weigh
 from tests.model.compare import view_of
 from tests.model.device_model import file, link
 from tests.sync.device_twin import DeviceTwin, exchange, settle
@@ -103,7 +103,9 @@ def test_many_touched_files_are_no_mass_rewrite() -> None:
     for path in contents(one):
         one.disk.touch(path)
     assert len(ops(one)) == 20
-    assert check(one.plan(), one.synced, one.disk.scan(), Policy(changes_min=5, share_max=0.5)) is None
+    found = suspects(one.plan(), one.synced, one.view, one.device, {})
+    policy = Policy(changes_min=5, deleted_share_max=0.5, rewritten_share_max=0.5)
+    assert not weigh(found, one.synced, one.disk.scan(), one.view, Before(), policy).held
 
 
 # --- both sides --------------------------------------------------------------------------------------------------

@@ -1,0 +1,192 @@
+"""The user's decisions about holds: asked by the local API, carried out by the folder's loop between two plans.
+
+Invariant: a decision is carried out whole before anything else is planned, or the hold stays and whoever asked is told
+why. What a rejection is about to replace on this disk is set aside first.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import enum
+import os
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, replace
+
+from meshsync.agent.folder_store import FolderStore
+from meshsync.agent.observer import Observer, display
+from meshsync.agent.safeguard import Hold, Safeguard
+from meshsync.errors import MeshsyncError, NotFound, ResourceError, TransientError
+from meshsync.folder.aside import kept_path, set_aside
+from meshsync.folder.types import Blocked, Changed
+from meshsync.folder.types import Stat as DiskStat
+from meshsync.ids import NodeId
+from meshsync.limits import HELD_ID_BYTES
+from meshsync.runtime import Runtime
+from meshsync.sync.disk_rows import LocalRow, Path, Stat, SyncedRow
+from meshsync.sync.draft import Draft
+from meshsync.sync.rejecting import restoring
+from meshsync.sync.safety import Change, Side
+from meshsync.sync.synced_tree import SyncedTree
+from meshsync.sync.view import View
+
+
+class Verb(enum.Enum):
+    """What the user wants of a hold."""
+
+    RELEASE = "released"
+    REJECT = "rejected"
+
+
+@dataclass(frozen=True, slots=True)
+class Decided:
+    """A decision carried out, about `count` files. What it replaces on this disk lies in `kept_in`; empty: nothing."""
+
+    id: str
+    verb: Verb
+    count: int
+    kept_in: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class _Asked:
+    hold: str
+    verb: Verb
+    answer: asyncio.Future[Decided]
+
+
+class Decisions:
+    """Belongs to one folder loop. `publish` puts a draft into the log and its rows into the synced tree."""
+
+    def __init__(
+        self,
+        runtime: Runtime,
+        guard: Safeguard,
+        store: FolderStore,
+        synced: SyncedTree,
+        observer: Observer,
+        view: Callable[[], View],
+        publish: Callable[[Draft], Awaitable[None]],
+        wake: Callable[[], None],
+    ) -> None:
+        self._runtime = runtime
+        self._guard = guard
+        self._store = store
+        self._synced = synced
+        self._observer = observer
+        self._view = view
+        self._publish = publish
+        self._wake = wake
+        self._asked: list[_Asked] = []
+
+    def __bool__(self) -> bool:
+        return bool(self._asked)
+
+    async def ask(self, hold: str, verb: Verb) -> Decided:
+        """Have the loop decide; return when that is recorded. Raises NotFound, ResourceError, TransientError,
+        RoleForbids; the hold is then as it was.
+        """
+        asked = _Asked(hold, verb, asyncio.get_running_loop().create_future())
+        self._asked.append(asked)
+        self._wake()
+        return await asked.answer
+
+    def refuse(self, error: MeshsyncError) -> None:
+        """Nothing can be decided now."""
+        asked, self._asked = self._asked, []
+        for each in asked:
+            if not each.answer.done():
+                each.answer.set_exception(error)
+
+    async def carry_out(self) -> None:
+        """Carry out what was asked, in order. Called by the loop; everything is to be planned afterwards."""
+        asked, self._asked = self._asked, []
+        for each in asked:
+            if each.answer.done():  # whoever asked is gone
+                continue
+            try:
+                decided = await self._decide(each.hold, each.verb)
+            except MeshsyncError as error:
+                if not each.answer.done():
+                    each.answer.set_exception(error)
+            else:
+                if not each.answer.done():
+                    each.answer.set_result(decided)
+
+    async def _decide(self, name: str, verb: Verb) -> Decided:
+        hold = self._guard.find(name)
+        if hold is None:
+            raise NotFound(f"nothing is held under {name}", next_step="meshsync held")
+        kept_in = ""
+        if verb is Verb.RELEASE:
+            await self._guard.release(hold)
+        elif hold.cause.side is Side.APPLY:
+            await self._publish(restoring(self._synced, self._view(), hold.nodes))
+            await self._guard.reject(hold)
+        elif hold.cause.change is Change.DELETION:
+            await self._restore(hold, [], list(hold.nodes))
+        else:
+            kept_in = await self._take_back(hold)
+        return Decided(hold.id, verb, hold.count, kept_in)
+
+    async def _take_back(self, hold: Hold) -> str:
+        """Have what the view shows written over the files that were rewritten here; set those aside first."""
+        label = b"%s-%s" % (hold.id.encode(), self._runtime.random_bytes(HELD_ID_BYTES).hex().encode())
+        seen: dict[Path, LocalRow] = {}
+        gone: list[NodeId] = []
+        nodes: dict[Path, list[SyncedRow]] = {}
+        for node in hold.nodes:
+            path = self._synced.path_of(node)
+            row = None if path is None else self._observer.local.at(path)
+            if path is None or row is None:
+                gone.append(node)
+            else:
+                seen[path] = row
+                nodes.setdefault(path, []).append(self._synced.rows[node])
+        stats = await self._runtime.in_thread(self._set_aside, list(seen.values()), label)
+        rows = []
+        for path, row in seen.items():
+            stat = stats[path]
+            if stat is None:
+                self._observer.local.remove(path)
+                gone += [old.node for old in nodes[path]]
+                continue
+            now = replace(row, stat=stat)
+            self._observer.local.put(now)
+            self._observer.hashed.pop(path, None)
+            # This disk holds what nobody was told of: the plan finds another content in the view and writes it.
+            rows += [
+                replace(old, content=row.content, executable=row.executable, mtime_ns=stat.mtime_ns, stat=stat)
+                for old in nodes[path]
+            ]
+        await self._restore(hold, rows, gone)
+        return os.fsdecode(b"/".join((self._observer.root.path, *kept_path(label))))
+
+    def _set_aside(self, rows: list[LocalRow], label: bytes) -> dict[Path, Stat | None]:
+        """Keep files where the user finds them; return the stat of each at its path, None if it had to be moved."""
+        stats: dict[Path, Stat | None] = {}
+        for row in rows:
+            outcome = set_aside(self._observer.root, row.path, label, DiskStat(*row.stat))
+            if isinstance(outcome, Changed):
+                raise TransientError(
+                    "a file is still being changed",
+                    path=display(row.path),
+                    next_step="End the program that changes it, then reject again.",
+                )
+            if isinstance(outcome, Blocked):
+                raise ResourceError(f"a file cannot be kept: {outcome.reason.value}", path=display(row.path))
+            stats[row.path] = None if outcome.stat is None else Stat(*outcome.stat)
+        return stats
+
+    async def _restore(self, hold: Hold, rows: list[SyncedRow], gone: list[NodeId]) -> None:
+        """Record that this disk lacks what the view shows of the nodes; the plan then brings it."""
+
+        def write() -> None:
+            self._store.keep_rows(rows, gone, {})
+            for row in rows:
+                self._store.chunks.remove_file(row.node)
+
+        await self._guard.reject(hold, write)
+        for row in rows:
+            self._synced.put(row)
+        for node in gone:
+            self._synced.remove(node)

@@ -1,0 +1,58 @@
+"""Keeping what a user's decision is about to replace: in the control directory, under the path that it had.
+
+Invariant: what was set aside is never changed or removed by this program; its user removes it.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from meshsync.folder import faults
+from meshsync.folder.names import CONTROL_NAME
+from meshsync.folder.root import Root
+from meshsync.folder.swap import NO_LINKS, is_expected, move_new, status_or_none
+from meshsync.folder.types import Changed, Done, Outcome, RelativePath, Stat
+
+KEPT_NAME: Final = b"kept"
+
+
+def kept_path(label: bytes) -> RelativePath:
+    """Return where things set aside under `label` lie, from the root."""
+    return (CONTROL_NAME, KEPT_NAME, label)
+
+
+def set_aside(root: Root, path: RelativePath, label: bytes, expected: Stat) -> Outcome:
+    """Keep the file or link `expected` at `path` under `label` also. Blocking.
+
+    Done tells its stat now, a second name having moved its ctime; where the file system has no second names it was
+    moved there, and the stat is None. Changed if it is not what lies there, or the label has such a path already.
+    """
+    syscalls = root.syscalls
+    try:
+        _make_directories(root, (*kept_path(label), *path[:-1]))
+        with root.directory(path[:-1]) as fd, root.directory((*kept_path(label), *path[:-1])) as kept_fd:
+            found = status_or_none(syscalls, fd, path[-1])
+            if found is None or not is_expected(found, expected):
+                return Changed(found.stat if found else None)
+            try:
+                syscalls.link(fd, path[-1], kept_fd, path[-1])
+            except FileExistsError:
+                return Changed(found.stat)
+            except OSError as error:
+                if error.errno not in NO_LINKS:
+                    raise
+                move_new(syscalls, fd, path[-1], kept_fd, path[-1])
+            syscalls.fsync(kept_fd)
+            now = status_or_none(syscalls, fd, path[-1])
+            return Done(now.stat if now is not None else None)
+    except OSError as error:
+        return faults.blocked(error)
+
+
+def _make_directories(root: Root, path: RelativePath) -> None:
+    """Make what is missing of the directories of `path`, each durable before the next. Raises OSError."""
+    for depth in range(2, len(path) + 1):
+        with root.directory(path[: depth - 1]) as fd:
+            if status_or_none(root.syscalls, fd, path[depth - 1]) is None:
+                root.syscalls.make_directory(fd, path[depth - 1], 0o700)
+                root.syscalls.fsync(fd)
