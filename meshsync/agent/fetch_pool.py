@@ -58,6 +58,7 @@ class FetchPool:
         self._queue: deque[NodeId] = deque()
         self._queued: set[NodeId] = set()
         self._running: dict[NodeId, asyncio.Task[None]] = {}
+        self._ending: set[asyncio.Task[None]] = set()  # cancelled, but not through with their staged files
         self._small = SmallFetch(runtime, fetcher, local, store.chunks, staging, self._small_done)
         self._staged: dict[NodeId, tuple[Content, Staged]] = {}
         self._finished: list[NodeId] = []
@@ -167,6 +168,8 @@ class FetchPool:
         task = self._running.pop(node, None)
         if task is not None and task not in self._running.values():
             task.cancel()  # of a batch of small files the others go on
+            self._ending.add(task)
+            task.add_done_callback(self._ending.discard)
         held = self._staged.pop(node, None)
         if held is not None:
             held[1].file.discard()
@@ -177,16 +180,15 @@ class FetchPool:
         tasks = set(self._running.values())
         for task in tasks:
             task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        await asyncio.gather(*tasks, *self._ending, return_exceptions=True)
         for _, staged in self._staged.values():
             staged.file.close()
 
     async def _fetch(self, node: NodeId, action: WriteFile) -> None:
-        opened: StagedFile | None = None
+        opening = self._runtime.spawn(self._runtime.in_thread(self._open, node, action), "open staged file")
         kept = False
         try:
-            staged, resumed = await self._runtime.in_thread(self._open, node, action)
-            opened = staged
+            staged, resumed = await asyncio.shield(opening)
             base = await self._runtime.in_thread(self._store.chunks.file_chunks, node)
             fetch = VersionFetch(
                 self._runtime,
@@ -212,10 +214,26 @@ class FetchPool:
         finally:
             if self._running.get(node) is asyncio.current_task():
                 del self._running[node]
-            if opened is not None and not kept:
-                opened.close()
+            if not kept:
+                await self._leave(node, action, opening)
             self.start()
             self._on_ready()
+
+    async def _leave(self, node: NodeId, action: WriteFile, opening: asyncio.Task[tuple[StagedFile, bool]]) -> None:
+        """Keep the staged file of a fetch that ended early if the next try goes on with it, else remove it."""
+        try:
+            file, _ = await opening  # a thread cannot be stopped: what it opened is there when it ends
+        except MeshsyncError:
+            return
+        wanted = self._wanted.get(node)
+        is_wanted = wanted is not None and wanted.content == action.content
+        is_known = self._partial.get(node, action.content) == file.name
+        if is_wanted and is_known:
+            file.close()
+            return
+        file.discard()
+        if is_known:
+            self._partial.forget(node)
 
     def _open(self, node: NodeId, action: WriteFile) -> tuple[StagedFile, bool]:
         """Return the staged file of an earlier run that was for the same content, or a new one. Blocking."""

@@ -6,6 +6,7 @@ Invariant: each action is reported exactly once, with a staged file or a reason,
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections.abc import Callable, Sequence
 from functools import partial
 
@@ -33,6 +34,28 @@ def is_small(content: Content) -> bool:
     return content.depth == 0
 
 
+class _Held:
+    """The staged file of one request. A thread may bring it after nobody waits any more; then it is removed."""
+
+    def __init__(self) -> None:
+        self.staged: Staged | None = None
+        self._lock = threading.Lock()
+        self._is_let_go = False
+
+    def keep(self, staged: Staged) -> None:
+        with self._lock:
+            if not self._is_let_go:
+                self.staged = staged
+                return
+        staged.file.discard()
+
+    def let_go(self) -> None:
+        with self._lock:
+            self._is_let_go = True
+        if self.staged is not None:
+            self.staged.file.discard()
+
+
 class SmallFetch:
     """Fetches batches of small files of one folder."""
 
@@ -55,8 +78,11 @@ class SmallFetch:
     async def run(self, actions: Sequence[WriteFile]) -> None:
         """Stage the contents of `actions`, reporting each as it is there. Cancel to stop."""
         futures: list[asyncio.Future[bytes]] = []
+        placing = self._runtime.spawn(self._runtime.in_thread(self._place, actions), "place small files")
+        reported = False
         try:
-            placed = await self._runtime.in_thread(self._place, actions)
+            placed = await asyncio.shield(placing)
+            reported = True
             for action, (found, base) in zip(actions, placed, strict=True):
                 if isinstance(found, MeshsyncError):
                     self._report(action, None, found.what)
@@ -68,10 +94,14 @@ class SmallFetch:
         finally:
             for future in futures:
                 future.cancel()
+            if not reported:
+                for found, _ in await placing:  # a thread cannot be stopped: what it staged is there when it ends
+                    if isinstance(found, Staged):
+                        found.file.discard()
 
     def _request(self, action: WriteFile, base: bytes | None) -> asyncio.Future[bytes]:
         content = action.content
-        held: list[Staged] = []
+        held = _Held()
         future = self._fetcher.request(
             content.root,
             BlobKind.CHUNK,
@@ -84,18 +114,17 @@ class SmallFetch:
         future.add_done_callback(lambda done: self._finish(action, held, done))
         return future
 
-    def _finish(self, action: WriteFile, held: list[Staged], future: asyncio.Future[bytes]) -> None:
+    def _finish(self, action: WriteFile, held: _Held, future: asyncio.Future[bytes]) -> None:
         error = None if future.cancelled() else future.exception()
-        if held and error is None and not future.cancelled():
-            self._report(action, held[0], "")
+        if held.staged is not None and error is None and not future.cancelled():
+            self._report(action, held.staged, "")
             return
-        for staged in held:
-            staged.file.discard()
+        held.let_go()
         interrupted = error is None or isinstance(error, TransientError)
         self._report(action, None, "" if interrupted else str(error))
 
-    def _take(self, content: Content, held: list[Staged], data: bytes) -> None:
-        held.append(self._stage(content, data))
+    def _take(self, content: Content, held: _Held, data: bytes) -> None:
+        held.keep(self._stage(content, data))
 
     def _stage(self, content: Content, data: bytes) -> Staged:
         if len(data) != content.size:

@@ -1,0 +1,142 @@
+"""Contents that are wanted and wanted no more: nothing of them stays in the staging area (P8)."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
+from pathlib import Path
+
+import pytest
+
+from meshsync.agent.fetch_pool import FetchPool
+from meshsync.agent.fetcher import Absent, Fetcher, Need, Sealed
+from meshsync.agent.folder_store import FolderStore
+from meshsync.agent.local_chunks import LocalChunks
+from meshsync.agent.opening import open_answer
+from meshsync.agent.partial_rows import PartialRows
+from meshsync.content.chunk_ids import chunk_id
+from meshsync.content.manifest_builder import ManifestBuilder
+from meshsync.content.record import Content
+from meshsync.content.seal import BlobKind, seal_chunk
+from meshsync.crypto.folder_keys import FolderKeys, commitment
+from meshsync.ids import ChunkId, Dot, FolderId, NodeId
+from meshsync.index.database import Database
+from meshsync.limits import FETCH_PARTIAL_BYTES_MIN
+from meshsync.sync.actions import WriteFile
+from meshsync.transport.base import Priority
+from tests.support.folder_tree import FolderTree
+
+EPOCH = commitment(b"e" * 32)
+KEYS = FolderKeys(FolderId(b"F" * 32), b"s" * 32, {EPOCH: b"e" * 32}, EPOCH)
+NODE = NodeId(b"n" * 44)
+CHUNK_BYTES = 65_536
+SIZES = {"one chunk": 1, "several chunks": 3, "large": FETCH_PARTIAL_BYTES_MIN // CHUNK_BYTES + 1}
+
+
+class Member:
+    """A source that answers once `open` is set."""
+
+    name = "member"
+
+    def __init__(self) -> None:
+        self.open, self.asked = asyncio.Event(), asyncio.Event()
+        self._plain: dict[ChunkId, bytes] = {}
+
+    def offer(self, letter: bytes, chunks: int) -> Content:
+        """Hold a file; return its content."""
+        builder = ManifestBuilder(KEYS)
+        for number in range(chunks):
+            data = (b"%d " % number + letter * CHUNK_BYTES)[:CHUNK_BYTES]
+            chunk = chunk_id(KEYS, BlobKind.CHUNK, data)
+            self._plain[chunk] = data
+            builder.add(chunk, len(data))
+        built = builder.finish()
+        self._plain.update(built.lists)
+        return built.content
+
+    def may_have(self, need: Need) -> bool:
+        return True
+
+    async def fetch(self, needs: Sequence[Need], priority: Priority) -> AsyncGenerator[Sealed | Absent, None]:
+        self.asked.set()
+        for need in needs:
+            await self.open.wait()
+            yield Sealed(need, 0, EPOCH, seal_chunk(KEYS, EPOCH, need.kind, self._plain[need.chunk]))
+
+
+class Scene:
+    def __init__(self, path: Path, tree: FolderTree) -> None:
+        database = Database(path / "index.sqlite3")
+        store, runtime = FolderStore(database), tree.runtime
+        self.tree, self.member, self._news = tree, Member(), asyncio.Event()
+        local = LocalChunks(store.chunks, lambda *place: None, lambda node: None, lambda: KEYS, lambda path: None)
+        self.fetcher = Fetcher(
+            runtime, lambda answer: open_answer(lambda: KEYS, answer), lambda *_: None, lambda *_: None
+        )
+        self.pool = FetchPool(
+            runtime,
+            self.fetcher,
+            local,
+            store,
+            lambda: tree.staging,
+            PartialRows(database),
+            lambda: KEYS,
+            CHUNK_BYTES,
+            self._news.set,
+        )
+
+    def want(self, content: Content) -> None:
+        self.pool.want(WriteFile(NODE, (b"f",), content, Dot(b"v" * 44), False, 1, None, (), ()))
+        self.pool.start()
+
+    async def until(self, reached: Callable[[], object]) -> None:
+        async with asyncio.timeout(10):
+            while not reached():
+                await self._news.wait()
+                self._news.clear()
+
+
+@pytest.fixture
+async def scene(tmp_path: Path) -> AsyncIterator[Scene]:
+    tree = FolderTree(tmp_path / "root")
+    made = Scene(tmp_path, tree)
+    await made.fetcher.add_source(made.member)
+    yield made
+    await made.pool.close()
+    await made.fetcher.close()
+    tree.close()
+
+
+@pytest.mark.parametrize("chunks", SIZES.values(), ids=SIZES)
+@pytest.mark.parametrize("when", ["at once", "asked", "staged"])
+async def test_what_is_not_wanted_any_more_leaves_nothing(scene: Scene, chunks: int, when: str) -> None:
+    scene.want(scene.member.offer(b"a", chunks))
+    if when == "at once":
+        await asyncio.sleep(0)
+    if when == "asked":
+        await scene.member.asked.wait()
+    if when == "staged":
+        scene.member.open.set()
+        await scene.until(scene.pool.take_finished)
+    scene.pool.cancel(NODE)
+    scene.member.open.set()
+    await scene.pool.close()
+    assert scene.tree.staged_names() == []
+
+
+@pytest.mark.parametrize("chunks", SIZES.values(), ids=SIZES)
+async def test_another_content_takes_the_place_of_the_first(scene: Scene, chunks: int) -> None:
+    scene.want(scene.member.offer(b"a", chunks))
+    await scene.member.asked.wait()
+    content = scene.member.offer(b"b", chunks)
+    scene.want(content)
+    scene.member.open.set()
+    await scene.until(scene.pool.take_finished)
+    assert scene.tree.staged_names() == [scene.pool.staged(NODE).file.name.decode()]
+
+
+async def test_a_large_content_that_is_still_wanted_stays_for_the_next_start(scene: Scene) -> None:
+    scene.want(scene.member.offer(b"a", SIZES["large"]))
+    await scene.member.asked.wait()
+    await scene.pool.close()
+    assert len(scene.tree.staged_names()) == 1
