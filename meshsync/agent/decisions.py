@@ -25,7 +25,7 @@ from meshsync.runtime import Runtime
 from meshsync.sync.disk_rows import LocalRow, Path, Stat, SyncedRow
 from meshsync.sync.draft import Draft
 from meshsync.sync.rejecting import restoring
-from meshsync.sync.safety import Change, Side
+from meshsync.sync.safety import Change, Side, restoring_causes
 from meshsync.sync.synced_tree import SyncedTree
 from meshsync.sync.view import View
 
@@ -185,7 +185,8 @@ class Decisions:
             for row in rows:
                 self._store.chunks.remove_file(row.node)
 
-        await self._guard.reject(hold, write)
+        restoring_here = restoring_causes({row.node for row in rows}, self._synced, self._view())
+        await self._guard.reject(hold, write, restoring_here)
         for row in rows:
             self._synced.put(row)
         for node in gone:

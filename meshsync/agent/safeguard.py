@@ -8,7 +8,7 @@ is remembered counts as new, so no clock that is set wrong opens the brake.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 
 from meshsync.codec.canonical import decode, encode
@@ -27,6 +27,7 @@ from meshsync.sync.view import View
 log = logging.getLogger(__name__)
 
 BASELINE_KEY = "safeguard baseline"
+NOTHING: Mapping[Cause, Collection[NodeId]] = {}
 
 
 @dataclass(slots=True)
@@ -233,28 +234,38 @@ class Safeguard:
 
     async def release(self, hold: Hold) -> None:
         """Let exactly what is held pass, once. Whatever the same device does afterwards is weighed anew."""
-        nodes = hold.nodes
-        await self._runtime.in_thread(self._decide, hold, nodes)
-        self._released.setdefault(hold.cause, set()).update(nodes)
-        self._forget(hold)
+        await self._conclude(hold, {hold.cause: hold.nodes}, lambda: None)
 
-    async def reject(self, hold: Hold, restore: Callable[[], None] = lambda: None) -> None:
-        """End the hold; `restore` writes, in the same transaction, what brings the files back."""
-        await self._runtime.in_thread(self._decide, hold, (), restore)
-        self._forget(hold)
+    async def reject(
+        self,
+        hold: Hold,
+        restore: Callable[[], None] = lambda: None,
+        restoring: Mapping[Cause, Collection[NodeId]] = NOTHING,
+    ) -> None:
+        """End the hold; `restore` writes, in the same transaction, what brings the files back.
 
-    def _decide(self, hold: Hold, released: Iterable[NodeId], restore: Callable[[], None] = lambda: None) -> None:
+        `restoring` is what is then to be done on this disk: it is not weighed.
+        """
+        await self._conclude(hold, restoring, restore)
+
+    async def _conclude(
+        self, hold: Hold, released: Mapping[Cause, Collection[NodeId]], restore: Callable[[], None]
+    ) -> None:
+        await self._runtime.in_thread(self._decide, hold, released, restore)
+        for cause, nodes in released.items():
+            self._released.setdefault(cause, set()).update(nodes)
+        self._recent.pop(hold.cause, None)
+        self._unsaved.put = [row for row in self._unsaved.put if _cause(row) != hold.cause]
+        del self.holds[hold.cause]
+
+    def _decide(self, hold: Hold, released: Mapping[Cause, Collection[NodeId]], restore: Callable[[], None]) -> None:
         with self._database.transaction():
             restore()
             self._rows.end_hold(hold.id)
             counted = [_change_row(hold.cause, node, released=False) for node in self._recent.get(hold.cause, ())]
             self._rows.forget_changes(counted)
-            self._rows.put_changes(_change_row(hold.cause, node, released=True) for node in released)
-
-    def _forget(self, hold: Hold) -> None:
-        self._recent.pop(hold.cause, None)
-        self._unsaved.put = [row for row in self._unsaved.put if _cause(row) != hold.cause]
-        del self.holds[hold.cause]
+            for cause, nodes in released.items():
+                self._rows.put_changes(_change_row(cause, node, released=True) for node in nodes)
 
 
 def pack_vector(vector: dict[ChainId, int]) -> bytes:

@@ -241,11 +241,33 @@ def _lost(action: Action, synced: SyncedTree, view: View) -> Iterator[NodeId]:
             yield action.node
 
 
+def restoring_causes(nodes: Collection[NodeId], synced: SyncedTree, view: View) -> dict[Cause, set[NodeId]]:
+    """Return as whose change the plan will see it when this disk is given what the view shows of `nodes`, or nothing.
+
+    Their user wants it: it is released before it is planned.
+    """
+    causes: dict[Cause, set[NodeId]] = {}
+    for node in nodes:
+        shown = view.shown(node)
+        if shown is None:
+            cause = Cause(Side.APPLY, Change.DELETION, _ender(node, synced, view)[0])
+        else:
+            version = None if shown.face.version is None else view.version(shown.face.version)
+            cause = Cause(Side.APPLY, Change.REWRITE, UNKNOWN if version is None else version.stamp.device)
+        causes.setdefault(cause, set()).add(node)
+    return causes
+
+
 def _author(action: Action, node: NodeId, synced: SyncedTree, view: View) -> tuple[DeviceId, list[Dot]]:
     """Return who took away what lies on disk of `node`, and the operations by which; unknown after a checkpoint."""
     if isinstance(action, WriteFile | MakeLink) and action.node == node:
         version = view.version(action.version)
         return (UNKNOWN, []) if version is None else (version.stamp.device, [version.dot])
+    return _ender(node, synced, view)
+
+
+def _ender(node: NodeId, synced: SyncedTree, view: View) -> tuple[DeviceId, list[Dot]]:
+    """Return who removed what lies on disk of `node`, and the operations by which."""
     ended = [
         version.ended
         for name in synced.rows[node].versions
