@@ -99,6 +99,7 @@ class FolderLoop:
         self._planned_view = 0
         self._replan = False  # everything is to be planned, because a hold began or ended
         self._undone: set[NodeId] = set()
+        self._given_up: set[NodeId] = set()  # of groups that failed: the next plan may not want their contents
 
     # --- what others see ------------------------------------------------------------------------------------
 
@@ -333,7 +334,7 @@ class FolderLoop:
         """Replace what was planned for the scope by the new plan."""
         planned = {action.node for action in plan.apply}
         kept: list[Group] = []
-        dropped: set[NodeId] = set()
+        dropped, self._given_up = self._given_up, set()
         for group in self._groups:
             if full or self._touches(group, scope, planned):
                 dropped.update(action.node for action in group.actions)
@@ -413,7 +414,9 @@ class FolderLoop:
         again = {id(group) for group in groups} - {id(group) for group in finished}
         for group in groups:
             if id(group) in again and not self._is_blocked(group):
-                self._pending.nodes.update(action.node for action in group.actions)
+                nodes = [action.node for action in group.actions]
+                self._pending.nodes.update(nodes)
+                self._given_up.update(nodes)
         tried = set(map(id, groups))
         self._groups = [
             group

@@ -179,7 +179,7 @@ class Device:
     def strays(self) -> list[Path]:
         """Return what an operation that ended must not leave: staged files, parked names."""
         staged = [path for path in (self.tree / ".meshsync/staging").glob("*") if path.is_file()]
-        return [*staged, *self.tree.rglob(".meshsync-parked*")]
+        return [*staged, *(self.tree / ".meshsync").glob("parked-*")]
 
     def end(self) -> None:
         """End the agent whatever state it is in."""
