@@ -16,7 +16,7 @@ from meshsync.folder.staging import StagedFile
 from meshsync.folder.syscalls import Syscalls
 from meshsync.folder.types import Blocked, Changed, Done, Reason, RelativePath, Stat
 from meshsync.limits import FOLDER_STAGING_FREE_BYTES_MIN, KIB, MIB
-from tests.support.folder_tree import MTIME_NS, FaultySyscalls, FolderTree
+from tests.support.folder_tree import MTIME_NS, FaultySyscalls, FolderTree, OldKernel
 
 F: RelativePath = (b"f",)
 
@@ -67,6 +67,29 @@ class TestReplace:
         assert (any_tree.path / "f").read_bytes() == b"edit"
         staged.discard()
         assert any_tree.staged_names() == []
+
+    def test_an_edit_since_the_scan_is_not_hidden_for_a_moment(self, tmp_path: Path) -> None:
+        syscalls = FaultySyscalls()
+        tree = FolderTree(tmp_path / "root", syscalls)
+        (tree.path / "f").write_bytes(b"old")
+        expected = tree.scan()[0][F].stat
+        (tree.path / "f").write_bytes(b"edit")
+        staged = tree.stage(b"new")
+        calls = syscalls.calls
+        assert isinstance(tree.applier.replace(F, staged, expected), Changed)
+        assert syscalls.calls == calls, "nothing on the disk was changed, not even to be put back"
+        tree.close()
+
+    def test_an_edit_that_lands_before_the_last_look_stays_where_nothing_can_be_exchanged(self, tmp_path: Path) -> None:
+        syscalls = OldKernel()
+        tree = FolderTree(tmp_path / "root", syscalls)
+        (tree.path / "f").write_bytes(b"old")
+        expected = tree.scan()[0][F].stat
+        staged = tree.stage(b"new")
+        syscalls.before["exchange"] = lambda: save_in_place(tree.path / "f")
+        assert isinstance(tree.applier.replace(F, staged, expected), Changed)
+        assert (tree.path / "f").read_bytes() == b"user"
+        tree.close()
 
     def test_a_file_created_since_the_scan_stays(self, any_tree: FolderTree) -> None:
         (any_tree.path / "f").write_bytes(b"mine")

@@ -1,0 +1,340 @@
+"""Mistakes that synchronisers make, each as one small change of the product, and the tests that must notice it.
+
+Invariant: `old` stands exactly once in `file`; a test that passes with the mistake in place holds no promise.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """`promise` is broken by putting `new` in the place of `old`; at least one of `tests` must fail then.
+
+    `tests` are pytest arguments. Promises: P1 to P20 of docs/testing.md, B1 to B27 of docs/threat-model.md.
+    """
+
+    name: str
+    promise: str
+    file: str
+    old: str
+    new: str
+    tests: tuple[str, ...]
+
+
+FAULTS = (
+    # --- the user's disk ----------------------------------------------------------------------------------------
+    Fault(
+        "a new file is put in place before its bytes are durable",
+        "P8",
+        "meshsync/folder/staging.py",
+        "            syscalls.fsync(self._fd)\n            self.stat",
+        "            self.stat",
+        ("tests/sim",),
+    ),
+    Fault(
+        "a new name is recorded before its directory is durable",
+        "P8",
+        "meshsync/folder/swap.py",
+        "        self.directories.sync(at.fd)\n",
+        "",
+        ("tests/sim",),
+    ),
+    Fault(
+        "a file is replaced without a last look at what lies there",
+        "P1",
+        "meshsync/folder/swap.py",
+        "        found = status_or_none(self._syscalls, *at)\n        if not is_expected(found, expected):\n"
+        "            return Changed(found.stat if found else None)\n        if expected is None:\n",
+        "        if expected is None:\n",
+        ("tests/folder/test_folder_apply.py",),
+    ),
+    Fault(
+        "where two files cannot be exchanged a file is replaced without a last look",
+        "P1",
+        "meshsync/folder/swap.py",
+        "        if found is None or not is_expected(found, expected):\n"
+        "            return Changed(found.stat if found else None)\n        new = ",
+        "        assert found is not None\n        new = ",
+        ("tests/folder/test_folder_apply.py", "tests/folder/test_folder_model.py -m slow"),
+    ),
+    Fault(
+        "what came out of the tree is removed without a look at it",
+        "P1",
+        "meshsync/folder/swap.py",
+        "        if not came_out(expected, out):\n"
+        "            return Changed(out.stat, self._put_back(swap, staged, at))\n",
+        "",
+        ("tests/folder/test_folder_apply.py",),
+    ),
+    Fault(
+        "a file is taken away before the new one is put in its place",
+        "P5",
+        "meshsync/folder/swap.py",
+        "            self._syscalls.exchange(self._staging.fd, swap, *at)\n        except FileNotFoundError:\n"
+        "            return Changed(None)\n",
+        "            self._syscalls.rename(*at, self._staging.fd, swap + b'old')\n"
+        "            self._syscalls.rename(self._staging.fd, swap, *at)\n"
+        "            self._syscalls.rename(self._staging.fd, swap + b'old', self._staging.fd, swap)\n"
+        "        except FileNotFoundError:\n            return Changed(None)\n",
+        ("tests/folder/test_folder_races.py -m slow", "tests/folder/test_folder_crash.py -m slow"),
+    ),
+    Fault(
+        "a crash forgets the edit that came out of the tree",
+        "P8",
+        "meshsync/folder/staging.py",
+        "        if ours and not (directory and self._has_entries(name)):\n            return None\n",
+        "        return None\n",
+        ("tests/folder/test_folder_crash.py", "tests/folder/test_folder_crash.py -m slow"),
+    ),
+    Fault(
+        "what a crash left staged is never removed",
+        "P8",
+        "meshsync/folder/staging.py",
+        "                if found is None:\n                    self.remove(name)\n                else:\n",
+        "                if found is not None:\n",
+        ("tests/folder/test_folder_apply.py", "tests/folder/test_folder_crash.py"),
+    ),
+    Fault(
+        "a file is not read again while its size and mtime are equal",
+        "P13",
+        "meshsync/folder/detect.py",
+        "    return racy or recorded != observed\n",
+        "    return racy or recorded is None or recorded[2:4] != observed[2:4]\n",
+        ("tests/folder/test_folder_reader.py",),
+    ),
+    Fault(
+        "a file that was written in the tick of its reading is believed",
+        "P13",
+        "meshsync/folder/detect.py",
+        "    fine = stat.ctime_ns % FOLDER_TICK_NS != 0\n",
+        "    return False\n    fine = stat.ctime_ns % FOLDER_TICK_NS != 0\n",
+        ("tests/folder/test_folder_reader.py",),
+    ),
+    Fault(
+        "a file that changed while it was read is published",
+        "P13",
+        "meshsync/folder/reader.py",
+        "    if not (before.stat == after.stat == named.stat and size == before.stat.size):\n"
+        "        return Changed(named.stat)\n",
+        "",
+        ("tests/folder/test_folder_reader.py",),
+    ),
+    Fault(
+        "an mtime is not kept",
+        "P16",
+        "meshsync/folder/staging.py",
+        "            syscalls.set_mtime(self._fd, mtime_ns)\n",
+        "",
+        ("tests/folder/test_folder_apply.py", "tests/agent/test_agent_applying.py"),
+    ),
+    Fault(
+        "a root without its marker is an empty folder",
+        "P14",
+        "meshsync/folder/root.py",
+        "            return _check_marker(fd, self.folder, self.syscalls)\n",
+        "            return None\n",
+        ("tests/folder/test_folder_scan.py", "tests/folder/test_folder_root.py"),
+    ),
+    Fault(
+        "links are followed on the way to a file",
+        "P12",
+        "meshsync/folder/syscalls.py",
+        "linux.RESOLVE_BENEATH | linux.RESOLVE_NO_SYMLINKS | linux.RESOLVE_NO_MAGICLINKS | linux.RESOLVE_NO_XDEV",
+        "linux.RESOLVE_NO_XDEV",
+        ("tests/folder/test_folder_root.py", "tests/folder/test_folder_races.py -m slow"),
+    ),
+    Fault(
+        "a name that hides the control directory is written",
+        "B15",
+        "meshsync/folder/apply.py",
+        "        refused = refused_path(path)\n        if refused:\n            return Blocked(refused)\n        try:\n"
+        "            with self._root.directory(path[:-1]) as fd:\n                return change(fd, path[-1])\n",
+        "        try:\n            with self._root.directory(path[:-1]) as fd:\n"
+        "                return change(fd, path[-1])\n",
+        ("tests/folder/test_folder_apply.py", "tests/promises/test_b15_names.py"),
+    ),
+    # --- what is true of the tree -------------------------------------------------------------------------------
+    Fault(
+        "the last writer wins",
+        "P3",
+        "meshsync/sync/view.py",
+        "        node.puts += (version,)\n        node.live += (version,)\n",
+        "        node.puts += (version,)\n        node.live = (version,)\n",
+        ("tests/model", "tests/sync/test_view_engine.py"),
+    ),
+    Fault(
+        "a delete wins over an edit that it had not seen",
+        "P4",
+        "meshsync/sync/view.py",
+        "            for name in item.versions:\n                version = self.versions.get(name)\n",
+        "            for name in [v.dot for v in self.nodes[item.node].live] if item.node in self.nodes else ():\n"
+        "                version = self.versions.get(name)\n",
+        ("tests/model", "tests/sync/test_view_engine.py"),
+    ),
+    Fault(
+        "a delete is forgotten",
+        "P7",
+        "meshsync/sync/view.py",
+        "                    version.claims += (claims[-1],)\n",
+        "",
+        ("tests/model", "tests/sync/test_view_engine.py"),
+    ),
+    Fault(
+        "an entry does not advance the version vector",
+        "P2",
+        "meshsync/sync/view.py",
+        "        self.vector[entry.chain] = entry.seq\n",
+        "        self.vector.setdefault(entry.chain, entry.seq)\n",
+        ("tests/model", "tests/sync/test_view_engine.py"),
+    ),
+    Fault(
+        "moves of directories count in the order in which they arrive",
+        "P2",
+        "meshsync/sync/placement.py",
+        "        later = self._moves[at:]\n",
+        "        later, at = [], len(self._moves)\n",
+        ("tests/model", "tests/sync/test_view_engine.py"),
+    ),
+    Fault(
+        "a conflict copy is named by device and second, not by what it is",
+        "P3",
+        "meshsync/sync/names.py",
+        "    return f\" (conflict {device[:2].hex()} {digest('derived-name', node).hex()[:digits]})\".encode()\n",
+        '    return f" (conflict {device[:2].hex()} {0:0{digits}d})".encode()\n',
+        ("tests/sync/test_derived_names.py", "tests/sync"),
+    ),
+    Fault(
+        "what is not observed is taken for removed",
+        "P14",
+        "meshsync/sync/match.py",
+        " or not local.is_observed(expected if expected is not None else path)\n",
+        "\n",
+        ("tests/sync",),
+    ),
+    Fault(
+        "a file is removed without a witness that anybody removed it",
+        "P14",
+        "meshsync/sync/settle.py",
+        "    return all(name in view.versions or view.covers(name) for name in row.versions)\n",
+        "    return True\n",
+        ("tests/sync", "tests/agent/test_agent_quarantine.py"),
+    ),
+    Fault(
+        "a rename is a removal and a new file",
+        "P4",
+        "meshsync/sync/match.py",
+        "    held = {row.stat.inode for now in matched.was",
+        "    return\n    held = {row.stat.inode for now in matched.was",
+        ("tests/sync/test_reconcile.py",),
+    ),
+    Fault(
+        "what apply did before a crash is taken for the user's",
+        "P6",
+        "meshsync/sync/settle.py",
+        "            if is_true:\n                rows.append(",
+        "            if is_true and False:\n                rows.append(",
+        ("tests/sync", "tests/sim"),
+    ),
+    Fault(
+        "equal content on both sides is a conflict",
+        "P6",
+        "meshsync/sync/listing.py",
+        "                classes.setdefault(face.content, []).append(face)\n",
+        "                classes.setdefault(face.content, []).append(face)\n"
+        "                if classes[face.content][0] is not face and face.content != DIRECTORY:\n"
+        "                    classes[face.content].pop()\n"
+        "                    classes[Content(Kind.FILE, target=face.node)] = [face]\n",
+        ("tests/model", "tests/sync"),
+    ),
+    # --- what is durable and what is believed -------------------------------------------------------------------
+    Fault(
+        "a chunk store says durable before it is",
+        "P9",
+        "meshsync/store/pack_writer.py",
+        "        self._files.sync(pack.fd)\n        pack.length = at\n",
+        "        pack.length = at\n",
+        ("tests/store", "tests/store -m slow"),
+    ),
+    Fault(
+        "a relay gives a receipt for content that it does not have",
+        "P9",
+        "relay/sequencer.py",
+        "            return MissingBlobs(absent[:HAVE_ITEMS_MAX])\n        self.pins += stored.blobs\n",
+        "            pass\n        self.pins += stored.blobs\n",
+        ("tests/relay/test_relay_sequencer.py",),
+    ),
+    Fault(
+        "a relay collects content that a receipt speaks of",
+        "P9",
+        "relay/drivers/sqlite_blobs.py",
+        'db.executemany("UPDATE blobs SET pinned = 1 WHERE folder = ? AND id = ?", [(folder, blob) for blob in blobs])',
+        "blobs = ()",
+        ("tests/contracts/test_relay_drivers_contract.py", "tests/relay/test_relay_upkeep.py"),
+    ),
+    Fault(
+        "what a member sends as a chunk is believed",
+        "P19",
+        "meshsync/agent/opening.py",
+        "    check_chunk(current, need.kind, need.chunk, data)\n",
+        "",
+        ("tests/promises/test_b4_damage.py", "tests/agent/test_agent_fetcher.py"),
+    ),
+    Fault(
+        "a chunk that the user has changed meanwhile is served",
+        "P19",
+        "meshsync/agent/local_chunks.py",
+        "            if data is not None and chunk_id(keys, BlobKind.CHUNK, data) == chunk:\n",
+        "            if data is not None:\n",
+        ("tests/agent/test_agent_local_chunks.py",),
+    ),
+    Fault(
+        "a staged file is put in place without reading it back",
+        "P19",
+        "meshsync/folder/apply.py",
+        "        verify(staged)\n",
+        "",
+        ("tests/folder/test_folder_apply.py", "tests/agent"),
+    ),
+    Fault(
+        "the signature of an entry is not checked",
+        "P19",
+        "meshsync/metalog/entry.py",
+        "    verify(opened.device, SIGNATURE_KIND, signed.envelope, signed.signature)\n",
+        "",
+        ("tests/metalog",),
+    ),
+    Fault(
+        "a reader may write",
+        "B13",
+        "meshsync/metalog/admission.py",
+        "    elif not membership.may_write(entry.device):\n",
+        "    elif not membership.may_read(entry.device):\n",
+        ("tests/metalog/test_metalog_admission.py", "tests/relay/test_relay_sequencer.py"),
+    ),
+    Fault(
+        "a removed device goes on writing",
+        "B12",
+        "meshsync/metalog/admission.py",
+        "        if not _within(entry, pins, chains):\n",
+        "        if False and not _within(entry, pins, chains):\n",
+        ("tests/metalog/test_metalog_admission.py", "tests/agent/test_agent_quarantine.py"),
+    ),
+    Fault(
+        "whoever answers is taken for the device that was dialled",
+        "B1",
+        "meshsync/wire/session.py",
+        "            verify(device, role, signed, signature)\n",
+        "            pass\n",
+        ("tests/wire/test_wire_session.py",),
+    ),
+    Fault(
+        "a chunk that two files need is fetched twice",
+        "P20",
+        "meshsync/agent/fetcher.py",
+        "        need = self._needs.get(chunk)\n        if need is None:\n",
+        "        need = None\n        if need is None:\n",
+        ("tests/agent/test_agent_fetcher.py",),
+    ),
+)
