@@ -161,6 +161,8 @@ class ActionRunner:
             # Nothing has a row there: a plan that was given up by a crash left it, and it can be made again.
             self._clear(path, outcome.stat)
             outcome = self._act(action, path, staged)
+        if isinstance(action, Remove) and isinstance(path, ParkedPath):
+            outcome = self._bring_back(action, path, outcome)
         if isinstance(outcome, Changed):
             applied.changed.append((action, path))
         elif isinstance(outcome, Blocked):
@@ -173,6 +175,21 @@ class ActionRunner:
         """Remove a parked object that nothing has a row of; a directory that holds something stays."""
         if isinstance(self._applier.remove_directory(path, stat), Changed):
             self._applier.remove_file(path, stat)
+
+    def _bring_back(self, action: Remove, path: Path, outcome: Outcome) -> Outcome:
+        """Move what its user changed before it was parked into the tree instead of removing it.
+
+        No scan sees it where it is. In the tree it is published as what it is: a new file of the user's.
+        """
+        stat = None
+        if isinstance(outcome, Changed):
+            stat = outcome.stat
+        elif isinstance(outcome, Blocked) and outcome.reason is Reason.NOT_EMPTY and isinstance(action.target, Parked):
+            stat = _disk(action.expected)
+        if stat is None:
+            return outcome
+        moved = self._applier.move(path, (b"recovered %d %d" % (stat.inode, stat.ctime_ns),), stat)
+        return Done(None) if isinstance(moved, Done) else moved
 
     def _act(self, action: Action, path: Path, staged: dict[NodeId, Staged]) -> Outcome:
         applier = self._applier

@@ -20,7 +20,7 @@ from meshsync.agent.observer import Hashed, Observation, Observer, display
 from meshsync.agent.replica import Replica
 from meshsync.agent.safeguard import Safeguard
 from meshsync.agent.staged import Staged
-from meshsync.agent.work import Group, group_actions, path_text
+from meshsync.agent.work import Group, group_actions, path_text, taken_out
 from meshsync.content.batch import UNNAMED_CHAIN
 from meshsync.content.record import Op
 from meshsync.errors import MeshsyncError, ResourceError, RoleForbids
@@ -380,7 +380,31 @@ class FolderLoop:
             await self._apply_groups(ready[start : start + APPLY_BATCH_MAX])
         return True
 
+    async def _unchanged(self, groups: list[Group]) -> list[Group]:
+        """Return the groups that take out of the tree only what is as it was seen; have the rest looked at.
+
+        No scan sees what lies out of the tree, so what its user changed before would be removed with it.
+        """
+        fit = []
+        for group in groups:
+            for path in taken_out(group):
+                if not await self._runtime.in_thread(self._observer.is_as_seen, path):
+                    self._pending.paths.add(path)
+                    self._give_up(group)
+                    break
+            else:
+                fit.append(group)
+        return fit
+
+    def _give_up(self, group: Group) -> None:
+        """Have what a group was to do planned anew."""
+        nodes = [action.node for action in group.actions]
+        self._pending.nodes.update(nodes)
+        self._given_up.update(nodes)
+        self._groups = [other for other in self._groups if other is not group]
+
     async def _apply_groups(self, groups: list[Group]) -> None:
+        groups = await self._unchanged(groups)
         actions = [action for group in groups for action in group.actions]
         staged = {a.node: self._pool.staged(a.node) for a in actions if isinstance(a, WriteFile)}
         writes = [action for action in actions if isinstance(action, WriteFile)]
@@ -414,9 +438,7 @@ class FolderLoop:
         again = {id(group) for group in groups} - {id(group) for group in finished}
         for group in groups:
             if id(group) in again and not self._is_blocked(group):
-                nodes = [action.node for action in group.actions]
-                self._pending.nodes.update(nodes)
-                self._given_up.update(nodes)
+                self._give_up(group)
         tried = set(map(id, groups))
         self._groups = [
             group

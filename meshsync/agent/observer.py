@@ -94,6 +94,16 @@ class Observer:
         self._take_all(self._still_left(wanted) + found, wanted is not None and not seen.changed, seen)
         return seen
 
+    def is_as_seen(self, path: Path) -> bool:
+        """Return whether everything observed at and below `path` is as it was seen last. Nothing is read or kept."""
+        found: set[tuple[Path, tuple[Kind, Stat | int]]] = set()
+        for step in scan_paths(self.root, self._rules(), {path}):
+            if isinstance(step, RootMissing):
+                return False
+            if isinstance(step, Batch):
+                found.update((item.path, _identity(item.kind, Stat(*item.stat))) for item in step.observed)
+        return found == {(row.path, _identity(row.kind, row.stat)) for row in self.local.walk(path)}
+
     def _still_left(self, wanted: set[Path] | None) -> list[Observed]:
         """Return what earlier looks left and this one did not look at anew."""
         if wanted is None:
@@ -214,6 +224,11 @@ def _same_enough(before: LocalRow, row: LocalRow) -> bool:
     if row.kind is Kind.DIRECTORY:
         return before.stat.inode == row.stat.inode
     return before.executable == row.executable and before.stat == row.stat
+
+
+def _identity(kind: Kind, stat: Stat) -> tuple[Kind, Stat | int]:
+    """What tells whether an object is the same and unchanged: a directory's times follow its entries."""
+    return (kind, stat.inode if kind is Kind.DIRECTORY else stat)
 
 
 def display(path: Path) -> str:

@@ -59,6 +59,12 @@ def _key(place: Place) -> object:
     return place
 
 
+def taken_out(group: Group) -> list[Path]:
+    """Return the paths whose objects, directories with all in them perhaps, a group moves out of the tree."""
+    exchanges = [action for action in group.actions if isinstance(action, Move) and action.exchange]
+    return [move.target for move in exchanges if isinstance(move.source, Parked) and isinstance(move.target, tuple)]
+
+
 def path_text(place: Place) -> Path:
     """Return a place as a path for messages."""
     if isinstance(place, Parked):

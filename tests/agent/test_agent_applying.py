@@ -14,7 +14,7 @@ from meshsync.agent.staged import Staged
 from meshsync.content.record import Content, Kind
 from meshsync.crypto.folder_keys import FolderKeys, commitment
 from meshsync.ids import ROOT, Dot, FolderId, NodeId
-from meshsync.sync.actions import Action, MakeDirectory, MakeLink, Move, Parked, Remove, SetAttr
+from meshsync.sync.actions import Action, InParked, MakeDirectory, MakeLink, Move, Parked, Remove, SetAttr
 from meshsync.sync.disk_rows import Stat, SyncedRow
 from tests.support.folder_tree import MTIME_NS, FolderTree
 
@@ -139,3 +139,31 @@ def test_what_a_crash_left_parked_does_not_stop_the_next_plan(
     assert not applied.changed and not applied.blocked and parked(tree) == set()
     assert (tree.path / "f aside").read_text() == "one"
     assert (tree.path / "f").is_dir() == (make is MakeDirectory)
+
+
+def test_what_its_user_changed_before_it_was_parked_comes_back_into_the_tree(tree: FolderTree) -> None:
+    before = row_of(tree, b"f")
+    parked_directory = tree.path / ".meshsync" / "parked-0"
+    parked_directory.mkdir()
+    above = Stat(*tree.stat(".meshsync/parked-0"))
+    (tree.path / "f").write_text("edited, and never seen")
+    (tree.path / "f").rename(parked_directory / "f")
+    applied = run(
+        tree,
+        Remove(before.node, InParked(Parked(0), F), Kind.FILE, before.stat, (), (before.node,)),
+        Remove(NodeId(b"d" * 44), Parked(0), Kind.DIRECTORY, above, (), (NodeId(b"d" * 44),)),
+    )
+    assert applied.gone == [before.node, NodeId(b"d" * 44)] and not applied.changed and not applied.blocked
+    assert parked(tree) == set()
+    (found,) = tree.path.glob("recovered *")
+    assert found.read_text() == "edited, and never seen"
+
+
+def test_a_parked_directory_with_what_nobody_knows_comes_back_into_the_tree(tree: FolderTree) -> None:
+    parked_directory = tree.path / ".meshsync" / "parked-0"
+    parked_directory.mkdir()
+    expected = Stat(*tree.stat(".meshsync/parked-0"))
+    (parked_directory / "new").write_text("never seen")
+    run(tree, Remove(NodeId(b"d" * 44), Parked(0), Kind.DIRECTORY, expected, (), (NodeId(b"d" * 44),)))
+    assert parked(tree) == set()
+    assert [path.read_text() for path in tree.path.glob("recovered */new")] == ["never seen"]

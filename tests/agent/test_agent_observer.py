@@ -75,3 +75,25 @@ def test_nothing_is_kept_of_a_file_whose_place_another_kind_took(
     row = observer.local.at(P)
     assert row is not None and row.kind is not Kind.FILE and P in seen.changed
     assert P not in observer.hashed
+
+
+CHANGES: dict[str, Callable[[Path], object]] = {
+    "an edit": lambda top: (top / "below").write_text("edited"),
+    "another mode": lambda top: (top / "below").chmod(0o755),
+    "a new file": lambda top: (top / "new").touch(),
+    "a removal": lambda top: (top / "below").unlink(),
+}
+
+
+@pytest.mark.parametrize("change", CHANGES.values(), ids=CHANGES)
+def test_a_directory_is_as_seen_until_something_in_it_changes(
+    tree: FolderTree, change: Callable[[Path], object]
+) -> None:
+    make_directory(tree.path / "p")
+    observer = Observer(tree.root, KEYS, PARAMS, LocalTree(), tree.runtime.wall_time_ns)
+    observer.look(None)
+    assert observer.is_as_seen(P)
+    change(tree.path / "p")
+    assert not observer.is_as_seen(P)
+    observer.look([P])
+    assert observer.is_as_seen(P)
