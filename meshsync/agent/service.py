@@ -132,8 +132,7 @@ class Service:
     async def cat(self, path: str, version: str) -> AsyncIterator[bytes]:
         agent = self._agent
         folder, inside = versions_report.locate(agent, path)
-        rows = await agent.runtime.in_thread(versions_report.rows_of, folder, inside)
-        row = versions_report.pick(folder.replica.versions, rows, version, inside)
+        row = await agent.runtime.in_thread(versions_report.find, folder, inside, version)
         if unpack_content(row.content).kind is not Kind.FILE:
             raise NotFound("this version is not a file", path=path)
         async for piece in version_pieces(agent, folder, row):
@@ -142,10 +141,10 @@ class Service:
     async def restore(self, request: api.RestoreRequest, progress: Progress) -> api.RestoreResult:
         agent = self._agent
         folder, inside = versions_report.locate(agent, request.path)
-        rows = await agent.runtime.in_thread(versions_report.rows_of, folder, inside)
         if request.version:
-            row = versions_report.pick(folder.replica.versions, rows, request.version, inside)
+            row = await agent.runtime.in_thread(versions_report.find, folder, inside, request.version)
         else:
+            rows = await agent.runtime.in_thread(versions_report.rows_of, folder, inside)
             present = folder.synced.at(inside)
             older = [r for r in rows if not present or unpack_content(r.content) != present[0].content]
             if not older:

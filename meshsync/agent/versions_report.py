@@ -59,28 +59,53 @@ def node_at(folder: Folder, path: TreePath) -> NodeId | None:
 
 def rows_of(folder: Folder, path: TreePath) -> list[VersionRow]:
     """Return the versions of what is or was at `path`, oldest first. Blocking. Raises NotFound."""
+    shown = folder.replica.view.resolve(path) if path else None
     node = node_at(folder, path)
-    rows = folder.replica.versions.by_node(node) if node is not None else []
+    rows = history_of(folder.replica.versions, node, None if shown is None else shown.face.version)
     if not rows:
         raise NotFound("no version of this path is known", folder=folder.name, path=display(path))
     return rows
 
 
-def pick(versions: VersionRows, rows: list[VersionRow], version: str, path: TreePath) -> VersionRow:
-    """Return the row of `rows` with number (from 1) `version`, or any of the folder with that id; empty: the newest.
+def history_of(versions: VersionRows, node: NodeId | None, shown: Dot | None) -> list[VersionRow]:
+    """Return the versions of a node, oldest first, of which `shown` lies at its path.
 
-    What lay at a path before something else took its place is another node's: only the id names it. Raises NotFound.
+    A conflict copy is a node without an entry of its own: its version was put on the node that it lost.
     """
+    rows = versions.by_node(node) if node is not None else []
+    lost = versions.get(shown) if shown is not None and all(row.dot != shown for row in rows) else None
+    return rows if lost is None else sorted([*rows, lost], key=lambda row: (row.position, row.dot))
+
+
+def find(folder: Folder, path: TreePath, version: str) -> VersionRow:
+    """Return the version with this number at `path`, or with this id wherever it lay; empty: the newest at `path`.
+
+    Blocking. Raises NotFound.
+    """
+    row = by_id(folder.replica.versions, version)
+    return pick(rows_of(folder, path), version, path) if row is None else row
+
+
+def by_id(versions: VersionRows, version: str) -> VersionRow | None:
+    """Return the version with this id, None if `version` is no id of one.
+
+    What lay at a path before something else took its place, or came there with the directory above it, has no
+    number there: only the id names it.
+    """
+    if len(version) != 2 * DOT_SIZE_BYTES:
+        return None
+    with contextlib.suppress(ValueError):
+        return versions.get(Dot(bytes.fromhex(version)))
+    return None
+
+
+def pick(rows: list[VersionRow], version: str, path: TreePath) -> VersionRow:
+    """Return the row with number (from 1) `version`; empty: the newest. Raises NotFound."""
     if not version:
         return rows[-1]
     for number, row in enumerate(rows, 1):
         if version == str(number):
             return row
-    if len(version) == 2 * DOT_SIZE_BYTES:
-        with contextlib.suppress(ValueError):
-            found = versions.get(Dot(bytes.fromhex(version)))
-            if found is not None:
-                return found
     raise NotFound(f"there is no version {version}", path=display(path), next_step=f"meshsync log {display(path)}")
 
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from meshsync.agent.versions_report import pick
+from meshsync.agent.versions_report import by_id, history_of, pick
 from meshsync.errors import NotFound
 from meshsync.ids import ChainId, Dot, NodeId, dot
 from meshsync.index.database import Database
@@ -33,17 +34,35 @@ def versions(tmp_path: Path) -> VersionRows:
     return rows
 
 
-def test_a_number_counts_the_versions_of_what_lies_there(versions: VersionRows) -> None:
-    assert pick(versions, ROWS[1:], "1", PATH) == ROWS[1]
-    assert pick(versions, ROWS[1:], "", PATH) == ROWS[2]
+def test_a_number_counts_the_versions_of_what_lies_there() -> None:
+    assert pick(ROWS[1:], "1", PATH) == ROWS[1]
+    assert pick(ROWS[1:], "", PATH) == ROWS[2]
+
+
+@pytest.mark.parametrize("name", ["0", "3", "ff" * 44])
+def test_what_is_no_number_of_a_version_is_not_found(name: str) -> None:
+    with pytest.raises(NotFound):
+        pick(ROWS[1:], name, PATH)
 
 
 @pytest.mark.parametrize("row", ROWS)
-def test_an_id_names_its_version_also_when_another_file_took_the_path(versions: VersionRows, row: VersionRow) -> None:
-    assert pick(versions, ROWS[1:], row.dot.hex(), PATH) == row
+def test_an_id_names_its_version_whatever_lies_at_its_path_now(versions: VersionRows, row: VersionRow) -> None:
+    assert by_id(versions, row.dot.hex()) == row
 
 
-@pytest.mark.parametrize("name", ["0", "3", "ff" * 44, "zz" * 44, "ff" * 43])
-def test_what_names_no_version_is_not_found(versions: VersionRows, name: str) -> None:
-    with pytest.raises(NotFound):
-        pick(versions, ROWS[1:], name, PATH)
+@pytest.mark.parametrize("name", ["", "1", "ff" * 44, "zz" * 44, "ff" * 43])
+def test_what_is_no_id_names_nothing(versions: VersionRows, name: str) -> None:
+    assert by_id(versions, name) is None
+
+
+def test_a_conflict_copy_lists_the_version_that_it_is_and_what_was_edited_since(versions: VersionRows) -> None:
+    copy = NodeId(b"h" * 32)
+    assert history_of(versions, copy, ROWS[1].dot) == [ROWS[1]]
+    edited = replace(version(4, HERE), node=copy)
+    versions.add([edited])
+    assert history_of(versions, copy, edited.dot) == [edited]
+
+
+def test_another_file_lists_its_versions(versions: VersionRows) -> None:
+    assert history_of(versions, NodeId(HERE), ROWS[2].dot) == ROWS[1:]
+    assert history_of(versions, None, None) == []
