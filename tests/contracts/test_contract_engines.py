@@ -7,7 +7,7 @@ import asyncio
 import pytest
 from link_worlds import CLIENT, OPEN_DOOR, SERVER, WORLDS, open_world
 
-from meshsync.errors import ConfigError, PeerIdentityMismatch
+from meshsync.errors import ConfigError, LinkClosed, PeerIdentityMismatch
 from meshsync.runtime import SystemRuntime
 from meshsync.transport.base import Priority
 from meshsync.transport.certificate import Certificate, make_certificate
@@ -50,6 +50,19 @@ async def test_no_ticket_is_given_and_no_early_data_taken(client: str, server: s
             tls = link.engine._quic.tls  # type: ignore[attr-defined]
             assert tls.new_session_ticket_cb is None and tls.get_session_ticket_cb is None
             assert not tls.early_data_accepted and not tls.session_resumed
+
+
+@pytest.mark.parametrize(("client", "server"), PAIRS)
+async def test_a_ping_on_a_connection_that_the_peer_ended_is_no_error(client: str, server: str) -> None:
+    """The end of a connection is told by its event, which may come after the next ping is due."""
+    async with open_world(f"{client} {server}") as world:
+        near, far = await world.connect()
+        engine = near.engine  # type: ignore[attr-defined]
+        far.engine.close(0, "over")  # type: ignore[attr-defined]
+        world.server.flush_all()  # type: ignore[attr-defined]
+        with pytest.raises(LinkClosed):
+            await near.accept_stream()
+        engine.ping(1)
 
 
 @pytest.mark.parametrize("kind", WORLDS[1:])

@@ -76,7 +76,7 @@ class QuicEngine(Protocol):
         """Give up both directions of a stream. Harmless if it is over."""
 
     def ping(self, uid: int) -> None:
-        """Send a ping."""
+        """Send a ping; nothing on a connection that has ended."""
 
     def close(self, code: int, reason: str) -> None:
         """End the connection with an application code."""

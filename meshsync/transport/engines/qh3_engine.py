@@ -6,6 +6,7 @@ authority, because the proofs of `wire/session.py` bind to it, but the server's 
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import ssl
 
@@ -120,7 +121,8 @@ class Qh3Engine:
                 continue  # that direction is over already
 
     def ping(self, uid: int) -> None:
-        self._quic.send_ping(uid)
+        with contextlib.suppress(QuicConnectionError):  # the peer ended it; its event comes when the draining is over
+            self._quic.send_ping(uid)
 
     def close(self, code: int, reason: str) -> None:
         self._quic.close(code, None, reason)
