@@ -9,14 +9,14 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Collection, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from meshsync.codec.canonical import decode, encode
 from meshsync.ids import ChainId, DeviceId, NodeId
 from meshsync.index.database import Database
 from meshsync.index.meta import Meta
 from meshsync.index.safeguard_rows import ChangeRow, HoldRow, SafeguardRows
-from meshsync.limits import BASELINE_BYTES_MAX, HELD_ID_BYTES, SAFETY_WINDOW_S
+from meshsync.limits import BASELINE_BYTES_MAX, HELD_ID_BYTES, SAFETY_BURST_S, SAFETY_WINDOW_S
 from meshsync.runtime import Runtime
 from meshsync.sync.local_tree import LocalTree
 from meshsync.sync.reconcile import NOTHING_FROZEN, Frozen, Plan, Scope
@@ -117,7 +117,8 @@ class Safeguard:
         """
         self._expire()
         verdict, frozen = Verdict(), NOTHING_FROZEN
-        before = Before(self._recent, self._released, {cause: hold.why for cause, hold in self.holds.items()})
+        held_before = {cause: hold.why for cause, hold in self.holds.items()}
+        before = Before(self._recent, self._burst(), self._released, held_before)
         while True:
             plan = reconciled(frozen)
             suspected = suspects(plan, synced, view, self._own, self._baseline)
@@ -127,7 +128,7 @@ class Safeguard:
             for cause, held in found.held.items():
                 verdict.held[cause] = verdict.held[cause] | held if cause in verdict.held else held
                 more |= held.frozen
-                before = Before(before.recent, before.released, {**before.held, cause: held.why})
+                before = replace(before, held={**before.held, cause: held.why})
             if not found.held:
                 break
             assert more != frozen, "what is held is planned all the same"
@@ -185,6 +186,12 @@ class Safeguard:
             recent = self._recent.setdefault(cause, {})
             self._unsaved.put += [_change_row(cause, node, released=False) for node in nodes if node not in recent]
             recent.update(dict.fromkeys(nodes, now))
+
+    def _burst(self) -> dict[Cause, set[NodeId]]:
+        since = self._runtime.monotonic() - SAFETY_BURST_S
+        return {
+            cause: {node for node, when in recent.items() if when >= since} for cause, recent in self._recent.items()
+        }
 
     def _expire(self) -> None:
         oldest = self._runtime.monotonic() - SAFETY_WINDOW_S

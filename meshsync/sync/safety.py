@@ -14,7 +14,12 @@ from typing import NamedTuple
 
 from meshsync.content.record import Content, Kind
 from meshsync.ids import ChainId, DeviceId, Dot, NodeId, dot_parts
-from meshsync.limits import SAFETY_CHANGES_MIN, SAFETY_DELETED_SHARE_MAX, SAFETY_REWRITTEN_SHARE_MAX
+from meshsync.limits import (
+    SAFETY_CHANGES_MIN,
+    SAFETY_DELETED_SHARE_MAX,
+    SAFETY_EMPTIED_MIN,
+    SAFETY_REWRITTEN_SHARE_MAX,
+)
 from meshsync.sync.actions import Action, MakeLink, WriteFile, gone_by
 from meshsync.sync.disk_rows import Path
 from meshsync.sync.local_tree import LocalTree
@@ -62,9 +67,13 @@ Baseline = Mapping[ChainId, int]
 
 @dataclass(frozen=True, slots=True)
 class Policy:
-    """A change of more than `changes_min` files, and of more than a share of all, is held."""
+    """A change of more than `changes_min` files, and of more than a share of all, is held.
+
+    So is the removal of the last file, if `emptied_min` files went at once.
+    """
 
     changes_min: int = SAFETY_CHANGES_MIN
+    emptied_min: int = SAFETY_EMPTIED_MIN
     deleted_share_max: float = SAFETY_DELETED_SHARE_MAX
     rewritten_share_max: float = SAFETY_REWRITTEN_SHARE_MAX
 
@@ -120,11 +129,12 @@ class Held:
 class Before:
     """What is known from before this plan, each by cause.
 
-    `recent`: files taken away within the window. `released`: nodes that the user let pass. `held`: causes of which
-    everything waits, until the user decides, with the reason given.
+    `recent`: files taken away within the window; `burst`: those of them that went just now. `released`: nodes that the
+    user let pass. `held`: causes of which everything waits, until the user decides, with the reason given.
     """
 
     recent: Mapping[Cause, Collection[NodeId]] = field(default_factory=dict)
+    burst: Mapping[Cause, Collection[NodeId]] = field(default_factory=dict)
     released: Mapping[Cause, Collection[NodeId]] = field(default_factory=dict)
     held: Mapping[Cause, Why] = field(default_factory=dict)
 
@@ -173,7 +183,9 @@ def weigh(
         files = {node for node in suspect.files if node not in released}
         recent = before.recent.get(cause, ())
         why: Why | None = before.held.get(cause)
-        if why is None and files:
+        if why is None and files and _is_emptied(cause, files, before.burst.get(cause, ()), local, policy):
+            why = Why.EMPTIED
+        elif why is None and files:
             files, why = _weigh(cause, files, recent, synced, local, view, policy)
         if why is None:
             verdict.passed[cause] = files
@@ -194,9 +206,6 @@ def _weigh(
     policy: Policy,
 ) -> tuple[set[NodeId], Why | None]:
     """Return the files that count, and why they must wait; None if they may pass."""
-    is_deletion = cause.change is Change.DELETION
-    if is_deletion and cause.side is Side.PUBLISH and not local.has_files():
-        return files, Why.EMPTIED
     if len(files | set(recent)) <= policy.changes_min:
         return files, None
     total = _total(synced, recent)
@@ -206,7 +215,14 @@ def _weigh(
     lost = {node for node in files if synced.rows[node].content not in kept}
     if not lost or policy.allows(cause.change, len(lost | set(recent)), total):
         return lost, None
-    return lost, Why.MASS_DELETION if is_deletion else Why.MASS_REWRITE
+    return lost, Why.MASS_DELETION if cause.change is Change.DELETION else Why.MASS_REWRITE
+
+
+def _is_emptied(cause: Cause, files: set[NodeId], burst: Collection[NodeId], local: LocalTree, policy: Policy) -> bool:
+    """Tell whether the user's disk lost its last files, many at once."""
+    if cause.side is not Side.PUBLISH or cause.change is not Change.DELETION:
+        return False
+    return len(files | set(burst)) >= policy.emptied_min and not local.has_files()
 
 
 def _total(synced: SyncedTree, recent: Collection[NodeId]) -> int:

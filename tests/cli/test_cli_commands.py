@@ -13,7 +13,7 @@ import pytest
 
 from meshsync.agent import api_schema as api
 from meshsync.cli.main import COMMANDS, run
-from tests.support.agent_twin import FOLDER, TICKET, TIME, AgentTwin, serving
+from tests.support.agent_twin import FOLDER, HELD, TICKET, TIME, AgentTwin, serving
 
 
 @pytest.fixture
@@ -143,6 +143,42 @@ def test_conflicts_exit_with_6_only_if_there_are_any(twin: AgentTwin, shell: She
     twin.conflict_list = [api.Conflict(path="plan.txt", copies=[copy])]
     assert "plan (desk).txt" in shell("conflicts", code=6)
     assert shell.json("conflicts", code=6)["conflicts"][0]["copies"][0].keys() == {"path", "device", "time", "size"}
+
+
+def test_held_says_what_waits_and_what_to_type(twin: AgentTwin, shell: Shell) -> None:
+    assert shell("held") == "Nothing is held.\n"
+    twin.held_list = [HELD]
+    lines = shell("held").splitlines()
+    assert lines[0].split() == ["ID", "FOLDER", "HELD", "FILES", "DEVICE", "SINCE", "WHY"]
+    assert "211 of 312" in lines[1] and "not told to others" in lines[1]
+    assert lines[2:] == [
+        "3f9a01: plan.txt, …",
+        "3f9a01: 40 more went before (meshsync versions --deleted)",
+        "Next: meshsync release ID, or meshsync reject ID to bring the files back.",
+    ]
+    assert shell.json("held")["held"][0].keys() >= {"id", "folder", "side", "change", "why", "device", "count", "total"}
+
+
+def test_release_and_reject_ask_unless_told_not_to(
+    twin: AgentTwin, shell: Shell, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[str] = []
+    monkeypatch.setattr("click.termui.visible_prompt_func", lambda text: (asked.append(text), "n")[1])
+    twin.held_list = [HELD]
+    shell("release", HELD.id, code=130)
+    assert asked and twin.calls == []
+    assert [held["id"] for held in shell.json("reject", HELD.id, "--dry-run")["held"]] == [HELD.id]
+    assert twin.calls == []
+    assert shell("release", HELD.id, "--yes") == "Released 3f9a01: 211 files. Next: meshsync wait\n"
+    twin.held_list = [HELD]
+    assert "kept in ~/Docs/.meshsync/kept/3f9a01-0" in shell("reject", HELD.id, "--yes")
+    assert twin.calls == [("released", HELD.id), ("rejected", HELD.id)]
+
+
+@pytest.mark.parametrize("words", [["release", "nope"], ["reject", "nope", "--yes"], ["reject", "nope", "--dry-run"]])
+def test_what_is_not_held_cannot_be_decided(twin: AgentTwin, shell: Shell, words: list[str]) -> None:
+    shell(*words, code=3)
+    assert "meshsync held" in shell.err
 
 
 def test_log_lists_versions_newest_first(twin: AgentTwin, shell: Shell) -> None:

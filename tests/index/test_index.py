@@ -16,6 +16,7 @@ from meshsync.index.database import Database
 from meshsync.index.log_rows import EntryRow, LogRows
 from meshsync.index.meta import Meta
 from meshsync.index.relay_rows import RelayCursor, RelayRows
+from meshsync.index.safeguard_rows import ChangeRow, HoldRow, SafeguardRows
 from meshsync.index.tree_rows import TreeRows
 from meshsync.index.version_rows import VersionRow, VersionRows
 
@@ -74,6 +75,33 @@ def test_a_newer_format_is_refused_and_left_alone(database: Database) -> None:
     database.close()
     with pytest.raises(FormatUnsupported, match="format 99"):
         Database(database.path)
+
+
+def test_an_index_of_the_first_format_gets_the_tables_it_lacks_and_keeps_its_rows(database: Database) -> None:
+    Meta(database).set("root", b"/here")
+    for table in ("lately", "hold", "stored_part"):
+        database.execute(f"DROP TABLE {table}")
+    database.execute("PRAGMA user_version=1")
+    database.close()
+    again = Database(database.path)
+    assert Meta(again).get("root") == b"/here"
+    assert SafeguardRows(again).holds() == []
+    again.close()
+
+
+def test_holds_and_what_counts_come_back_as_they_were_put(database: Database) -> None:
+    rows = SafeguardRows(database)
+    hold = HoldRow("3f9a01", "apply", "deletion", DeviceId(b"d" * 32), "MASS_DELETION", 7, 200, 300)
+    counted = ChangeRow("apply", "deletion", DeviceId(b"d" * 32), NODE, released=False)
+    released = ChangeRow("apply", "deletion", DeviceId(b"d" * 32), NODE, released=True)
+    rows.put_hold(hold)
+    rows.put_changes([counted, released])
+    assert (rows.holds(), rows.changes()) == ([hold], [released])
+    rows.forget_changes([counted])
+    assert rows.changes() == [released]
+    rows.forget_changes([released])
+    rows.end_hold("3f9a01")
+    assert (rows.holds(), rows.changes()) == ([], [])
 
 
 def test_a_damaged_index_is_reported_as_such(tmp_path: Path) -> None:

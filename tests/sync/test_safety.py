@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from meshsync.ids import ChainId, NodeId
+from meshsync.limits import SAFETY_EMPTIED_MIN
 from meshsync.sync.reconcile import NOTHING_FROZEN, Plan, reconcile
 from meshsync.sync.rejecting import restoring
 from meshsync.sync.safety import Before, Cause, Change, Policy, Side, Verdict, Why, suspects, weigh
@@ -16,7 +17,7 @@ from tests.model.device_model import file
 from tests.sync.device_twin import DeviceTwin, exchange, settle
 
 COUNT = 20
-POLICY = Policy(changes_min=5, deleted_share_max=0.5, rewritten_share_max=0.5)
+POLICY = Policy(changes_min=5, emptied_min=1, deleted_share_max=0.5, rewritten_share_max=0.5)
 NOTHING = Before()
 Recent = dict[Cause, set[NodeId]]
 
@@ -62,7 +63,7 @@ def braked(device: DeviceTwin, recent: Recent) -> Verdict:
         held: dict[Cause, Why] = {}
         while True:
             plan = reconcile(device.synced, local, device.view, None, frozen)
-            found = judge(device, plan, Before(recent, {}, held))
+            found = judge(device, plan, Before(recent, held=held))
             if not found.held:
                 break
             verdict.held |= found.held
@@ -109,13 +110,28 @@ def test_what_another_device_did_is_weighed_before_it_is_applied(rule: str) -> N
     assert all(cause.device == one.device for cause in verdict.held)
 
 
-def test_a_small_emptied_folder_is_held_too() -> None:
+@pytest.mark.parametrize(("count", "is_held"), [(SAFETY_EMPTIED_MIN - 1, False), (SAFETY_EMPTIED_MIN, True)])
+def test_a_small_emptied_folder_is_held_too_unless_it_had_next_to_nothing(count: int, is_held: bool) -> None:
     device = DeviceTwin(1)
-    device.disk.write((b"f",), file(1))
+    for number in range(count):
+        device.disk.write((b"%d" % number,), file(number))
     device.sync()
-    device.disk.delete((b"f",))
-    held = summary(judge(device, policy=Policy()))
-    assert held == [(Side.PUBLISH, Change.DELETION, Why.EMPTIED, 1, 1)]
+    delete(device, count)
+    held = [(Side.PUBLISH, Change.DELETION, Why.EMPTIED, count, count)]
+    assert summary(judge(device, policy=Policy())) == (held if is_held else [])
+
+
+def test_a_small_folder_that_is_emptied_in_parts_is_held() -> None:
+    device = DeviceTwin(1)
+    for number in range(SAFETY_EMPTIED_MIN):
+        device.disk.write((b"%d" % number,), file(number))
+    device.sync()
+    delete(device, SAFETY_EMPTIED_MIN - 1)
+    verdict = judge(device, policy=Policy())
+    device.publish()
+    delete(device, 1, start=SAFETY_EMPTIED_MIN - 1)
+    assert not judge(device, policy=Policy()).held
+    assert judge(device, before=Before(burst=verdict.passed), policy=Policy()).held
 
 
 @given(st.lists(st.integers(1, 4), min_size=4, max_size=12), st.sampled_from([delete, rewrite]), st.booleans())
