@@ -104,7 +104,7 @@ class Folder:
         membership = [open_membership(data) for data in LogRows(self.database).membership()]
         keys = unpack_keys(home.keys.read_bytes())
         self.replica = Replica(runtime, self.database, device, membership, keys, home.keys)
-        self.replica.load()
+        self.replica.load(machine.index_mark(home.index))
         self.root_path = Path(os.fsdecode(self.meta.get(ROOT_KEY) or b""))
         self.name = (self.meta.get(NAME_KEY) or b"").decode()
         self._inviter = self.meta.get(JOINING_KEY)
@@ -331,6 +331,7 @@ class Folder:
     def peer_heads(self, device: DeviceId, heads: Heads) -> None:
         """Hear what a member holds; a joiner that lacks nothing of it may begin."""
         self.peers[device] = heads
+        self.replica.confirm_own(heads.chains)
         self._check_joined()
         self._changed()
 
@@ -417,8 +418,10 @@ class Folder:
 
     def versions_durable(self) -> None:
         """Something became durable, or the relay's log was read."""
-        if self.joining and any(r.caught_up and r.cursor.head != GENESIS_HEAD for r in self._readers.values()):
-            self._joined()
+        if any(reader.caught_up and reader.cursor.head != GENESIS_HEAD for reader in self._readers.values()):
+            self.replica.confirm_own([] if self.replica.own is None else [self.replica.own])
+            if self.joining:
+                self._joined()
         self._changed()
 
     def relay_lied(self, relay: DeviceId, evidence: Evidence) -> None:

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
+from meshsync.agent.index_mark import IndexMark, index_mark
 from meshsync.crypto.identity import DeviceKeys
 from meshsync.folder.syscalls import Syscalls
 from meshsync.folder.watch import Dirty, Watcher
@@ -42,6 +43,7 @@ class Machine:
     watch: Callable[[bytes, asyncio.AbstractEventLoop, Callable[[Dirty], None]], Watching]
     open_index: Callable[[Path], Database]
     open_endpoint: Callable[[Runtime, DeviceKeys, str, str, Policy], Awaitable[Endpoint]]
+    index_mark: Callable[[Path], IndexMark] = index_mark
 
 
 SYSTEM = Machine(Syscalls(), Watcher, Database, QuicEndpoint.open)

@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 
 from meshsync.agent.changes import Changes
 from meshsync.agent.history import version_rows
+from meshsync.agent.index_mark import IndexMark
 from meshsync.agent.key_ring import keys_from_boxes, merged, pack_keys
 from meshsync.codec.canonical import decode, encode
 from meshsync.content.batch import UNNAMED_CHAIN, Batch, decode_batch, encode_batch
@@ -51,6 +52,8 @@ from meshsync.wire.peer_messages import Heads
 log = logging.getLogger(__name__)
 
 OWN_CHAIN_KEY = "own chain"
+INDEX_PLACE_KEY = "index place"
+INDEX_BOOT_KEY = "index boot"
 LISTED_KEY = "entries listed"  # how many entries, in order, have their rows in the version table
 
 
@@ -91,12 +94,18 @@ class Replica:
         self._keys_path = keys_path
         self._lock = asyncio.Lock()
         self._own: ChainHead | None = None
+        self._own_is_doubted = False
         self._seen_before: set[ChainHead] = set()
 
     # --- start ---------------------------------------------------------------------------------------------
 
-    def load(self) -> None:
-        """Rebuild chains and view from the index. Blocking; call once before anything else."""
+    def load(self, mark: IndexMark) -> None:
+        """Rebuild chains and view from the index, which is what `mark` says. Blocking; call once before anything else.
+
+        An index that came back from a backup opens a new chain: two entries of one chain with one number would be two
+        truths under one name. In a system that was started again since, which a restored image of the whole disk is
+        too, it goes on with its chain only once somebody has said that this is the chain's newest entry.
+        """
         self.chains = ChainSet(Row(*link) for link in self.log_rows.entry_links())
         listed = int.from_bytes(self.meta.get(LISTED_KEY) or b"", "big")
         rows: list[VersionRow] = []
@@ -114,7 +123,26 @@ class Replica:
         if own is not None:
             held = self.chains.rows(ChainId(own))
             self._own = held[-1].head if held else None
+        place, boot = self.meta.get(INDEX_PLACE_KEY), self.meta.get(INDEX_BOOT_KEY)
+        if place is not None and place != mark.place:
+            self._own = None
+        self._own_is_doubted = boot is not None and boot != mark.boot
+        with self.database.transaction():
+            self.meta.set(INDEX_PLACE_KEY, mark.place)
+            self.meta.set(INDEX_BOOT_KEY, mark.boot)
+            if self._own is None:
+                self.meta.delete(OWN_CHAIN_KEY)
         self.dirty.clear()
+
+    def confirm_own(self, heads: Collection[ChainHead]) -> None:
+        """Somebody holds `heads`: if this device's newest entry is among them, its chain can go on."""
+        if self._own in heads:
+            self._own_is_doubted = False
+
+    @property
+    def own(self) -> ChainHead | None:
+        """The newest entry of the chain that this device extends, None if it is about to open one."""
+        return self._own
 
     # --- what others ask ------------------------------------------------------------------------------------
 
@@ -179,23 +207,22 @@ class Replica:
         async with self._lock:
             if not self.membership.may_write(self.device.device):
                 raise RoleForbids("this device may read the folder, not write it", folder=short(self.folder))
-            own = self._own
+            own = None if self._own_is_doubted else self._own
             chain, seq = (UNNAMED_CHAIN, 1) if own is None else (own.chain, own.seq + 1)
             ops = build(chain, seq)
             if not ops:
                 return None
-            seen = self._newly_seen()
+            seen = self._newly_seen(own)
             entry = await self._runtime.in_thread(self._sign, ops, chain, own, seen)
             outcome = self.chains.accept(entry)
             assert isinstance(outcome, Accepted), "an own entry follows what this device has"
             await self._keep(outcome.delivered, lambda: also(entry))
-            self._own = entry.head
+            self._own, self._own_is_doubted = entry.head, False
             self._seen_before.update(seen)
             await self._believe(outcome.delivered)
             return entry
 
-    def _newly_seen(self) -> tuple[ChainHead, ...]:
-        own = self._own
+    def _newly_seen(self, own: ChainHead | None) -> tuple[ChainHead, ...]:
         fresh = [
             head
             for head in self.chains.heads()

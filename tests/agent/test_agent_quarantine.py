@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from meshsync.agent.founding import enter_folder, found_folder
+from meshsync.agent.index_mark import IndexMark
 from meshsync.agent.key_ring import unpack_keys
 from meshsync.agent.replica import Replica
 from meshsync.content.record import Content, Kind, Put
@@ -74,7 +75,7 @@ def open_replica(runtime: SystemRuntime, home: Path, device: DeviceKeys) -> Repl
     membership = [open_membership(data) for data in LogRows(database).membership()]
     path = state / "keys"
     replica = Replica(runtime, database, device, membership, unpack_keys(path.read_bytes()), path)
-    replica.load()
+    replica.load(IndexMark(b"", b""))
     return replica
 
 
@@ -170,6 +171,6 @@ async def test_a_restart_shows_the_same(peers: tuple[Peer, Peer, Peer]) -> None:
     again = Replica(
         SystemRuntime(), replica.database, anna.keys, replica.membership_chain, replica.keys, Path("unused")
     )
-    again.load()
+    again.load(IndexMark(b"", b""))
     assert again.quarantined == {edited.id, alone.id}
     assert Peer(anna.keys, again).shows() == anna.shows()

@@ -13,6 +13,7 @@ from typing import Any
 
 from meshsync.agent.daemon import Agent, Options
 from meshsync.agent.folder import Folder
+from meshsync.agent.index_mark import IndexMark
 from meshsync.agent.machine import Machine
 from meshsync.crypto.identity import DeviceKeys
 from meshsync.discovery.base import Found, Report
@@ -102,7 +103,8 @@ class SimDevice:
         ) -> MemoryEndpoint:
             return await MemoryEndpoint.open(runtime, keys, self._memory, policy, port_of(self.number))
 
-        machine = Machine(syscalls, watch, lambda path: self.index.open(process), open_endpoint)
+        mark = IndexMark(b"", b"")
+        machine = Machine(syscalls, watch, lambda path: self.index.open(process), open_endpoint, lambda path: mark)
         relays = (self.beginning.relay.text,) if self.relayed and self.number == 1 else ()
         options = Options(f"device {self.number}", "", relays, "")
         self.agent = Agent(runtime, self.beginning.homes[self.number - 1], options, [_Neighbours(self)], machine)
