@@ -102,7 +102,7 @@ class ActionRunner:
             except ResourceError as error:
                 blocked = Blocked(Reason.IO, error.what)
             if blocked is not None and blocked.reason is Reason.PARENT_MISSING:
-                prepared.changed.append((action, path))
+                prepared.changed.append((action, path[:-1]))  # the directory went away: look there, not below it
             elif blocked is not None:
                 prepared.blocked.append((action, path, blocked))
             elif content.file.stat is not None:
@@ -165,6 +165,13 @@ class ActionRunner:
             outcome = self._bring_back(action, path, outcome)
         if isinstance(outcome, Changed):
             applied.changed.append((action, path))
+            if outcome.rescued and outcome.stat is not None:
+                # An edit that its path could not take back. If it finds no place here, it does at the next start.
+                beside = (*path[:-1], b"recovered %d %s" % (outcome.stat.inode, outcome.rescued[-8:]))
+                self._applier.place_rescued(outcome.rescued, beside)
+                applied.changed.append((action, beside))
+        elif isinstance(outcome, Blocked) and outcome.reason is Reason.PARENT_MISSING and (above := _above(action)):
+            applied.changed += [(action, directory) for directory in above]
         elif isinstance(outcome, Blocked):
             applied.blocked.append((action, path, outcome))
         else:
@@ -270,6 +277,12 @@ def _move_intents(action: Move) -> list[Intended]:
 
 def _makes_parked(action: Action) -> bool:
     return isinstance(action, WriteFile | MakeLink | MakeDirectory) and isinstance(action.target, Parked)
+
+
+def _above(action: Action) -> list[Path]:
+    """Return the directories that the places of an action are in, the root left out: it is looked for at each look."""
+    places = (action.source, action.target) if isinstance(action, Move) else (action.target,)
+    return [place[:-1] for place in places if isinstance(place, tuple) and len(place) > 1]
 
 
 def _content(action: WriteFile | MakeDirectory | MakeLink | SetAttr) -> Content:

@@ -171,12 +171,16 @@ class Folder:
         self.problems.pop(DeviceId(b""), None)
         self._root = root
         self._staging = Staging(root, self._runtime)
-        await self._runtime.in_thread(self._staging.recover, self._partial.names())
+        rescued = await self._runtime.in_thread(self._staging.recover, self._partial.names())
         genesis = self.replica.membership.genesis
         params = CutParams(genesis.chunk_min, genesis.chunk_mean, genesis.chunk_max)
         local = LocalTree(self._known_rows())
         observer = Observer(root, self.keys(), params, local, self._runtime.wall_time_ns)
         applier = Applier(root, self._staging)
+        for edit in rescued:
+            # What its user wrote while it was being replaced. It is published as a new file.
+            name = b"recovered %d %d" % (edit.stat.inode, self._runtime.wall_time_ns())
+            await self._runtime.in_thread(applier.place_rescued, edit.name, (name,))
         runner = ActionRunner(applier, self.keys, self._store.intend, self._record)
         self.pool = FetchPool(
             self._runtime,

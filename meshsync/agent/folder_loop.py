@@ -235,6 +235,7 @@ class FolderLoop:
                 return None
             self.root_missing = None
             self._pending.more |= seen.more
+            self._replan |= seen.cleared  # nobody knows what waited for it: plan everything
             paths |= seen.changed
             self._look_again(seen)
         nodes, self._replica.dirty = self._replica.dirty | pending.nodes | self._undone, set()

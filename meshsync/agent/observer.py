@@ -42,7 +42,7 @@ class Observation:
     """What one look at the disk found.
 
     `changed`: paths whose rows differ now; `again`: to be looked at soon; `more`: look again at once, with no paths,
-    for the rest.
+    for the rest; `cleared`: what could not be observed is observed now, so what waited for it is to be planned.
     """
 
     changed: set[Path] = field(default_factory=set)
@@ -50,6 +50,7 @@ class Observation:
     problems: dict[Path, Problem] = field(default_factory=dict)
     missing: RootMissing | None = None
     more: bool = False
+    cleared: bool = False
 
 
 class Observer:
@@ -77,7 +78,8 @@ class Observer:
         something is gone, because a rename is told from a removal only by what came in its place.
         """
         seen = Observation()
-        wanted = None if paths is None else set(paths)
+        wanted = None if paths is None else {self._with_unknown(path) for path in paths}
+        problems = set(self.problems)
         rules = self._rules()
         steps = scan(self.root, rules) if wanted is None else scan_paths(self.root, rules, wanted)
         found: list[Observed] = []
@@ -92,6 +94,7 @@ class Observer:
                 seen.problems.update((problem.path, problem) for problem in step.problems)
         self._forget(wanted, found, absent, seen)
         self._take_all(self._still_left(wanted) + found, wanted is not None and not seen.changed, seen)
+        seen.cleared = any(self.local.at(path) is not None for path in problems - self.problems.keys())
         return seen
 
     def is_as_seen(self, path: Path) -> bool:
@@ -103,6 +106,13 @@ class Observer:
             if isinstance(step, Batch):
                 found.update((item.path, _identity(item.kind, Stat(*item.stat))) for item in step.observed)
         return found == {(row.path, _identity(row.kind, row.stat)) for row in self.local.walk(path)}
+
+    def _with_unknown(self, path: Path) -> Path:
+        """Return `path`, or the highest directory above it that is not known: nothing is observed before its parent."""
+        for depth in range(1, len(path)):
+            if self.local.at(path[:depth]) is None:
+                return path[:depth]
+        return path
 
     def _still_left(self, wanted: set[Path] | None) -> list[Observed]:
         """Return what earlier looks left and this one did not look at anew."""

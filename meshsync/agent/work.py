@@ -50,6 +50,8 @@ def group_actions(actions: Iterable[Action], staged: Iterable[NodeId] = ()) -> l
 
 def _places(action: Action) -> list[object]:
     places = [action.source, action.target] if isinstance(action, Move) else [action.target]
+    if isinstance(action, WriteFile) and action.lies_at is not None:
+        places.append(action.lies_at)
     return [_key(place) for place in places]
 
 

@@ -52,6 +52,8 @@ class Root:
             if (status.device, status.stat.inode) != (self.device, self._inode):
                 return RootMissing(RootState.MARKER_MISSING)
             return _check_marker(fd, self.folder, self.syscalls)
+        except OSError:
+            return RootMissing(RootState.UNREADABLE)
         finally:
             self.syscalls.close(fd)
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import errno
 import stat as modes
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Final, NamedTuple, TypeAlias
 
 from meshsync.folder import faults
@@ -225,11 +226,16 @@ class Swapper:
             self._syscalls.rename(*at, self._staging.fd, swap)
         except FileNotFoundError:
             return Changed(None)
-        out = self._syscalls.status(self._staging.fd, swap)
-        if not came_out(expected, out) or modes.S_ISDIR(out.mode):
-            return Changed(out.stat, self._give_back(swap, at))
-        self._syscalls.fsync(at.fd)
-        self._remove(swap, out, keep)
+        try:
+            out = self._syscalls.status(self._staging.fd, swap)
+            if not came_out(expected, out) or modes.S_ISDIR(out.mode):
+                return Changed(out.stat, self._give_back(swap, at))
+            self._syscalls.fsync(at.fd)
+            self._remove(swap, out, keep)
+        except OSError:
+            with suppress(OSError):  # the disk refuses that too: it stays in the staging area until the next start
+                self._give_back(swap, at)
+            raise
         return Done(None)
 
     def _remove(self, swap: bytes, out: Status, keep: Keep | None) -> None:

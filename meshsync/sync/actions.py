@@ -47,7 +47,11 @@ class MakeDirectory:
 
 @dataclass(frozen=True, slots=True)
 class WriteFile:
-    """Stage the content and put it at `target`, in place of what is there. `expected` None: nothing is there."""
+    """Stage the content and put it at `target`, in place of what is there. `expected` None: nothing is there.
+
+    `lies_at`: where on this disk the same content lies until the plan puts something else there. It may lie nowhere
+    else in the world: that place must not be touched before the content is staged.
+    """
 
     node: NodeId
     target: Place
@@ -58,6 +62,7 @@ class WriteFile:
     expected: Stat | None
     rows: tuple[SyncedRow, ...]
     gone: tuple[NodeId, ...] = ()
+    lies_at: Place | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -73,6 +73,8 @@ class _Planner:
             self._disk.unit(node)
         shown = sorted(self._work.shown.values(), key=lambda item: (len(item[0]), item[0]))
         self._assign(shown)
+        # A copy first: what it is made from is about to be replaced.
+        shown.sort(key=lambda item: (len(item[0]), self._lies_at(item[1]) is None, item[0]))
         for path, each in shown:
             if not self._bring_about(path, each):
                 self._out.undone.update(each.nodes)
@@ -113,6 +115,15 @@ class _Planner:
             if unit is not None:
                 return unit
         return None
+
+    def _lies_at(self, shown: Shown) -> Place | None:
+        """Return where the content of a conflict copy lies that is not on this disk as a file of its own."""
+        if shown.face.copy_of is None or shown.kind is not Kind.FILE or shown.face.node in self._sources:
+            return None
+        unit = self._disk.unit(shown.face.copy_of)
+        if unit is None or not unit.rows or unit.rows[0].content != shown.content:
+            return None
+        return self._disk.place(unit)
 
     # --- one shown thing -------------------------------------------------------------------------------------
 
@@ -229,7 +240,7 @@ class _Planner:
         rows: tuple[SyncedRow, ...],
         gone: tuple[NodeId, ...],
     ) -> None:
-        face = shown.face
+        face, lies_at = shown.face, self._lies_at(shown)
         if shown.kind is Kind.DIRECTORY:
             self._out.actions.append(MakeDirectory(face.node, target, rows))
             return
@@ -250,6 +261,7 @@ class _Planner:
                 expected,
                 rows,
                 gone,
+                lies_at,
             )
         )
 

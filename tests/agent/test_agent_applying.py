@@ -16,7 +16,7 @@ from meshsync.crypto.folder_keys import FolderKeys, commitment
 from meshsync.ids import ROOT, Dot, FolderId, NodeId
 from meshsync.sync.actions import Action, InParked, MakeDirectory, MakeLink, Move, Parked, Remove, SetAttr
 from meshsync.sync.disk_rows import Stat, SyncedRow
-from tests.support.folder_tree import MTIME_NS, FolderTree
+from tests.support.folder_tree import MTIME_NS, FaultySyscalls, FolderTree
 
 EPOCH = commitment(b"e" * 32)
 KEYS = FolderKeys(FolderId(b"F" * 32), b"s" * 32, {EPOCH: b"e" * 32}, EPOCH)
@@ -167,3 +167,29 @@ def test_a_parked_directory_with_what_nobody_knows_comes_back_into_the_tree(tree
     run(tree, Remove(NodeId(b"d" * 44), Parked(0), Kind.DIRECTORY, expected, (), (NodeId(b"d" * 44),)))
     assert parked(tree) == set()
     assert [path.read_text() for path in tree.path.glob("recovered */new")] == ["never seen"]
+
+
+@pytest.mark.parametrize("below", [(b"gone", b"x"), (b"gone", b"y", b"x")])
+def test_a_directory_that_went_away_is_to_be_looked_at(tree: FolderTree, below: tuple[bytes, ...]) -> None:
+    # Looking at what should be in it finds nothing new: the same would be tried again and again.
+    applied = run(tree, MakeDirectory(NodeId(b"n" * 46), below, ()))
+    assert [path for _, path in applied.changed] == [below[:-1]] and not applied.blocked
+
+
+def test_an_edit_that_its_path_cannot_take_back_is_put_beside_it(tree: FolderTree) -> None:
+    before = row_of(tree, b"f")
+    calls = tree.root.syscalls = tree.applier._syscalls = FaultySyscalls()
+    tree.staging.syscalls = tree.applier._swapper._syscalls = calls
+
+    def edit() -> None:
+        (tree.path / "f").write_text("edited meanwhile")
+
+    def take_the_path() -> None:
+        (tree.path / "f").write_text("and saved again")
+
+    calls.before = {"rename": edit, "rename_new": take_the_path}
+    applied = run(tree, Remove(before.node, F, Kind.FILE, before.stat, (), (before.node,)))
+    found = {path.name: path.read_text() for path in tree.path.iterdir() if path.is_file()}
+    (name,) = found.keys() - {"f", "g"}
+    assert found[name] == "edited meanwhile" and found["f"] == "and saved again"
+    assert (name.encode(),) in [path for _, path in applied.changed] and tree.staged_names() == []

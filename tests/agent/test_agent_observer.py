@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -13,7 +14,7 @@ from meshsync.content.record import Kind
 from meshsync.crypto.folder_keys import FolderKeys, commitment
 from meshsync.ids import FolderId
 from meshsync.sync.local_tree import LocalTree
-from tests.support.folder_tree import FolderTree
+from tests.support.folder_tree import FaultySyscalls, FolderTree
 
 EPOCH = commitment(b"e" * 32)
 KEYS = FolderKeys(FolderId(b"F" * 32), b"s" * 32, {EPOCH: b"e" * 32}, EPOCH)
@@ -97,3 +98,37 @@ def test_a_directory_is_as_seen_until_something_in_it_changes(
     assert not observer.is_as_seen(P)
     observer.look([P])
     assert observer.is_as_seen(P)
+
+
+def test_a_file_below_a_directory_that_nobody_told_of_is_observed_with_it(tree: FolderTree) -> None:
+    observer = Observer(tree.root, KEYS, PARAMS, LocalTree(), lambda: 0)
+    observer.look(None)
+    (tree.path / "d" / "e").mkdir(parents=True)
+    (tree.path / "d" / "e" / "f").write_text("one")
+    observer.look([(b"d", b"e", b"f")])
+    assert [observer.local.at(path) is not None for path in ((b"d",), (b"d", b"e"), (b"d", b"e", b"f"))] == [True] * 3
+
+
+def test_it_is_told_when_what_could_not_be_observed_can_be(tmp_path: Path) -> None:
+    calls = FaultySyscalls()
+    tree = FolderTree(tmp_path / "root", calls)
+    try:
+        (tree.path / "d").mkdir()
+        observer = Observer(tree.root, KEYS, PARAMS, LocalTree(), lambda: 0)
+        calls.fails = {"names": errno.EIO}
+        assert not observer.look([(b"d",)]).cleared and observer.problems
+        assert not observer.look([(b"d",)]).cleared
+        calls.fails = {}
+        assert observer.look([(b"d",)]).cleared and not observer.problems
+        assert not observer.look([(b"d",)]).cleared
+    finally:
+        tree.close()
+
+
+def test_an_ignored_file_that_goes_away_clears_nothing(tree: FolderTree) -> None:
+    (tree.path / ".meshignore").write_text("*.o\n")
+    (tree.path / "x.o").write_text("ignored")
+    observer = Observer(tree.root, KEYS, PARAMS, LocalTree(), lambda: 0)
+    observer.look(None)
+    (tree.path / "x.o").unlink()
+    assert not observer.look([(b"x.o",)]).cleared

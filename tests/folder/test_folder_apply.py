@@ -508,3 +508,18 @@ def test_a_refusal_of_the_system_blocks_the_item_and_leaves_the_path(
     assert (tree.path / "f").read_bytes() == b"old"
     syscalls.fails = {}
     assert isinstance(tree.applier.replace(F, staged, tree.stat("f")), Done), "recovery is automatic"
+
+
+@pytest.mark.parametrize("call", ["fsync", "unlink"])
+def test_a_removal_that_the_disk_refuses_half_way_leaves_the_file_where_it_was(tmp_path: Path, call: str) -> None:
+    calls = FaultySyscalls()
+    tree = FolderTree(tmp_path / "root", calls)
+    try:
+        (tree.path / "f").write_bytes(b"old")
+        expected = tree.stat("f")
+        calls.fails = {call: errno.EIO}
+        assert isinstance(tree.applier.remove_file((b"f",), expected), Blocked)
+        calls.fails = {}
+        assert (tree.path / "f").read_bytes() == b"old" and tree.staged_names() == []
+    finally:
+        tree.close()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 from pathlib import Path
@@ -14,7 +15,7 @@ from meshsync.folder.root import Root, open_root
 from meshsync.folder.syscalls import Syscalls
 from meshsync.folder.types import RootMissing, RootState
 from meshsync.ids import FolderId
-from tests.support.folder_tree import FOLDER, FolderTree
+from tests.support.folder_tree import FOLDER, FaultySyscalls, FolderTree
 
 MARKER = (
     b"meshsync folder 1\n"
@@ -113,3 +114,13 @@ def test_descriptors_are_given_back(any_tree: FolderTree) -> None:
         with pytest.raises(OSError), any_tree.root.directory((b"a", b"b", b"c")):
             pass
     assert len(os.listdir("/proc/self/fd")) == before
+
+
+def test_a_root_whose_status_cannot_be_read_is_unreadable(tmp_path: Path) -> None:
+    calls = FaultySyscalls()
+    tree = FolderTree(tmp_path / "root", calls)
+    try:
+        calls.fails = {"status": errno.EIO}
+        assert tree.root.check() == RootMissing(RootState.UNREADABLE)
+    finally:
+        tree.close()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from meshsync.agent.work import group_actions
 from meshsync.content.batch import UNNAMED_CHAIN
 from meshsync.content.record import Content, Drop, Keep, Kind, Place, Put
 from meshsync.ids import ChainId, NodeId
@@ -436,3 +437,23 @@ def test_at_rest_nothing_is_planned(count: int) -> None:
     for device in (one, other):
         plan = device.plan()
         assert not ops(plan) and not plan.apply and not plan.settled and not plan.forgotten
+
+
+@pytest.mark.parametrize("winner", [link(5), file(5)])
+def test_a_copy_is_staged_from_what_lies_here_before_that_is_replaced(winner: Content) -> None:
+    # Until then it may be the only place in the world where that content lies.
+    one, other = pair((F, file(1)))
+    other.disk.write(F, file(2))
+    other.sync()
+    for _ in range(3):  # later than the other's by its stamp
+        one.disk.write(G, file(3))
+        one.sync()
+        one.disk.delete(G)
+        one.sync()
+    one.disk.write(F, winner)
+    one.sync()
+    other.receive(one.log)
+    actions = other.publish().apply
+    copy, winning = actions
+    assert isinstance(copy, WriteFile) and copy.content == file(2) and copy.lies_at == F
+    assert winning.target == F and len(group_actions(actions)) == 1
