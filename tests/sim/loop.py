@@ -13,8 +13,12 @@ from collections.abc import Coroutine
 from typing import Any
 
 
+TURNS_MAX = 50_000
+"""Turns of the loop within which a run ends: ten times what a busy one takes."""
+
+
 class Deadlock(Exception):
-    """Nothing can run and no timer is set."""
+    """Nothing can run and no timer is set, or something runs for ever."""
 
 
 class SimTask(asyncio.Task[Any]):
@@ -55,6 +59,7 @@ class SimLoop(base_events.BaseEventLoop):
         super().__init__()
         self.now = 0.0
         self.turns = 0
+        self.turns_max = TURNS_MAX
         self._tasks_made = 0
         self._selector = _Timers(self)
         self._clock_resolution = 1e-9
@@ -71,6 +76,9 @@ class SimLoop(base_events.BaseEventLoop):
 
     def _run_once(self) -> None:
         self.turns += 1
+        if self.turns > self.turns_max:
+            self.turns_max *= 2  # what ends the tasks needs turns too
+            raise Deadlock(f"{self.turns} turns of the loop: something is done again and again")
         super()._run_once()  # type: ignore[misc]
 
     def _process_events(self, event_list: list[Any]) -> None:
