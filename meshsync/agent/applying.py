@@ -80,6 +80,7 @@ class ActionRunner:
         self._intend = intend
         self._record = record
         self._left: dict[Path, DiskStat] = {}  # what this run put where, which its plan could not know
+        self._unmoved: set[Path] = set()  # where a move of this run failed: what its plan thinks lies there does not
         self._unplaced: dict[Path, DiskStat] = {}  # what this run made out of the tree and did not move into it
 
     def prepare(self, actions: Sequence[WriteFile], staged: dict[NodeId, Staged]) -> Prepared:
@@ -115,7 +116,7 @@ class ActionRunner:
         `staged` holds the content of each WriteFile by its node; `prepared` is what `prepare` said of all of them.
         """
         applied = Applied()
-        self._left, self._unplaced = {}, {}
+        self._left, self._unplaced, self._unmoved = {}, {}, set()
         intents = [intent for action in actions if isinstance(action, Move) for intent in _move_intents(action)]
         for part in prepared:
             intents += part.intents
@@ -155,7 +156,15 @@ class ActionRunner:
         return place
 
     def _run_one(self, action: Action, staged: dict[NodeId, Staged], applied: Applied) -> None:
-        path = self._path(action.source if isinstance(action, Move) else action.target)
+        path, target = (
+            self._path(action.source if isinstance(action, Move) else action.target),
+            self._path(action.target),
+        )
+        if self._unmoved and not self._unmoved.isdisjoint(
+            at[:end] for at in (path, target) for end in range(len(at) + 1)
+        ):
+            applied.changed.append((action, path))
+            return
         outcome = self._act(action, path, staged)
         if isinstance(outcome, Changed) and outcome.stat is not None and _makes_parked(action):
             # Nothing has a row there: a plan that was given up by a crash left it, and it can be made again.
@@ -163,6 +172,8 @@ class ActionRunner:
             outcome = self._act(action, path, staged)
         if isinstance(action, Remove) and isinstance(path, ParkedPath):
             outcome = self._bring_back(action, path, outcome)
+        if isinstance(action, Move) and not isinstance(outcome, Done):
+            self._unmoved |= {path, target}
         if isinstance(outcome, Changed):
             applied.changed.append((action, path))
             if outcome.rescued and outcome.stat is not None:

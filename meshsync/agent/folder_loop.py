@@ -20,7 +20,7 @@ from meshsync.agent.observer import Hashed, Observation, Observer, display
 from meshsync.agent.replica import Replica
 from meshsync.agent.safeguard import Safeguard
 from meshsync.agent.staged import Staged
-from meshsync.agent.work import Group, group_actions, path_text, taken_out
+from meshsync.agent.work import Group, group_actions, may_begin, path_text, taken_out, with_later
 from meshsync.content.batch import UNNAMED_CHAIN
 from meshsync.content.record import Op
 from meshsync.errors import MeshsyncError, ResourceError, RoleForbids
@@ -334,13 +334,12 @@ class FolderLoop:
     def _take_plan(self, plan: Plan, scope: Scope, full: bool) -> None:
         """Replace what was planned for the scope by the new plan."""
         planned = {action.node for action in plan.apply}
-        kept: list[Group] = []
         dropped, self._given_up = self._given_up, set()
-        for group in self._groups:
-            if full or self._touches(group, scope, planned):
-                dropped.update(action.node for action in group.actions)
-            else:
-                kept.append(group)
+        touched = {group for group in self._groups if full or self._touches(group, scope, planned)}
+        stale = with_later(self._groups, touched)
+        dropped.update(action.node for group in stale for action in group.actions)
+        self._pending.nodes.update(action.node for group in stale - touched for action in group.actions)
+        kept = [group for group in self._groups if group not in stale]
         wanted = {action.node: action for action in plan.apply if isinstance(action, WriteFile)}
         for node in dropped - wanted.keys():
             self._pool.cancel(node)
@@ -354,7 +353,8 @@ class FolderLoop:
 
     def _with_unfinished(self, scope: Scope) -> Scope:
         """Add the nodes whose planned actions the scope touches: they are planned again with it."""
-        nodes = {a.node for group in self._groups if self._touches(group, scope, set()) for a in group.actions}
+        touched = {group for group in self._groups if self._touches(group, scope, set())}
+        nodes = {action.node for group in with_later(self._groups, touched) for action in group.actions}
         return Scope(scope.paths, scope.nodes | nodes)
 
     def _touches(self, group: Group, scope: Scope, planned: set[NodeId]) -> bool:
@@ -374,7 +374,7 @@ class FolderLoop:
                 group.waiting -= finished
         for node, error in self._pool.take_failed():
             self._note_blocked(node, self._path_of_planned(node), error)
-        ready = [group for group in self._groups if not group.waiting and not self._is_blocked(group)]
+        ready = may_begin(self._groups, lambda group: not group.waiting and not self._is_blocked(group))
         if not ready:
             return False
         for start in range(0, len(ready), APPLY_BATCH_MAX):
@@ -386,23 +386,22 @@ class FolderLoop:
 
         No scan sees what lies out of the tree, so what its user changed before would be removed with it.
         """
-        fit = []
+        changed = set()
         for group in groups:
             for path in taken_out(group):
                 if not await self._runtime.in_thread(self._observer.is_as_seen, path):
                     self._pending.paths.add(path)
-                    self._give_up(group)
-                    break
-            else:
-                fit.append(group)
-        return fit
+                    changed.add(group)
+        self._give_up(changed)
+        return [group for group in groups if group not in changed]
 
-    def _give_up(self, group: Group) -> None:
-        """Have what a group was to do planned anew."""
-        nodes = [action.node for action in group.actions]
+    def _give_up(self, groups: set[Group]) -> None:
+        """Have what these groups were to do planned anew, and what was to come after them."""
+        given_up = with_later(self._groups, groups) if groups else groups
+        nodes = [action.node for group in given_up for action in group.actions]
         self._pending.nodes.update(nodes)
         self._given_up.update(nodes)
-        self._groups = [other for other in self._groups if other is not group]
+        self._groups = [group for group in self._groups if group not in given_up]
 
     async def _apply_groups(self, groups: list[Group]) -> None:
         groups = await self._unchanged(groups)
@@ -435,17 +434,9 @@ class FolderLoop:
         for action, path, blocked in applied.blocked:
             why = f"{blocked.reason.value}{': ' if blocked.detail else ''}{blocked.detail}"
             self._note_blocked(action.node, path, why)
-        finished = [group for group in groups if all(id(action) in done for action in group.actions)]
-        again = {id(group) for group in groups} - {id(group) for group in finished}
-        for group in groups:
-            if id(group) in again and not self._is_blocked(group):
-                self._give_up(group)
-        tried = set(map(id, groups))
-        self._groups = [
-            group
-            for group in self._groups
-            if id(group) not in tried or (id(group) in again and self._is_blocked(group))
-        ]
+        finished = {group for group in groups if all(id(action) in done for action in group.actions)}
+        self._groups = [group for group in self._groups if group not in finished]
+        self._give_up({group for group in groups if group not in finished and not self._is_blocked(group)})
         self._on_change()
 
     def _believe(self, applied: Applied) -> None:

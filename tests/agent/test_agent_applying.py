@@ -193,3 +193,19 @@ def test_an_edit_that_its_path_cannot_take_back_is_put_beside_it(tree: FolderTre
     (name,) = found.keys() - {"f", "g"}
     assert found[name] == "edited meanwhile" and found["f"] == "and saved again"
     assert (name.encode(),) in [path for _, path in applied.changed] and tree.staged_names() == []
+
+
+def test_nothing_is_put_where_a_directory_was_to_be_that_did_not_move(tree: FolderTree) -> None:
+    """Else it lies in the directory that was to leave that place."""
+    for name in ("d", "e"):
+        (tree.path / name).mkdir()
+    wrong, other = replace(row_of(tree, b"d"), stat=row_of(tree, b"f").stat), row_of(tree, b"e")
+    applied = run(
+        tree,
+        Move(wrong.node, (b"d",), (b"e",), True, wrong.stat, other.stat, ()),
+        MakeDirectory(NodeId(b"n" * 44), (b"e", b"new"), ()),
+        MakeDirectory(NodeId(b"o" * 44), (b"elsewhere",), ()),
+    )
+    assert [action.node for action, _ in applied.changed] == [wrong.node, NodeId(b"n" * 44)]
+    assert [action.node for action in applied.done] == [NodeId(b"o" * 44)]
+    assert not (tree.path / "e" / "new").exists()
