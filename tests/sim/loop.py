@@ -12,7 +12,6 @@ from asyncio import base_events
 from collections.abc import Coroutine
 from typing import Any
 
-
 TURNS_MAX = 50_000
 """Turns of the loop within which a run ends: ten times what a busy one takes."""
 

@@ -70,25 +70,25 @@ class SimSyscalls(Syscalls):
         self.disk.release(found.inode)
 
     def _entry(self, directory: Inode, name: bytes) -> Inode:
-        self._check_name(name)
         if name == b".":
             return directory
+        self._check_name(directory, name)
         found = directory.entries.get(name)
         if found is None:
             raise refuse(errno.ENOENT)
         return found
 
-    def _check_name(self, name: bytes) -> None:
+    def _check_name(self, directory: Inode, name: bytes) -> None:
         assert b"/" not in name and b"\0" not in name and name not in (b"", b".."), name
+        if not directory.places:  # it was removed while it was open
+            raise refuse(errno.ENOENT)
         if len(name) > NAME_BYTES_MAX:
             raise refuse(errno.ENAMETOOLONG)
 
     def _new_place(self, directory: Inode, name: bytes) -> None:
-        self._check_name(name)
+        self._check_name(directory, name)
         if name in directory.entries:
             raise refuse(errno.EEXIST)
-        if not directory.places:  # it was removed while it was open
-            raise refuse(errno.ENOENT)
 
     # --- opening --------------------------------------------------------------------------------------------------
 
@@ -97,10 +97,8 @@ class SimSyscalls(Syscalls):
         at = self._directory(fd)
         for name in path.split(b"/"):
             if not at.is_directory:
-                raise refuse(errno.ENOTDIR)
+                raise refuse(errno.ELOOP if at.is_link else errno.ENOTDIR)
             at = self._entry(at, name)
-            if at.is_link:
-                raise refuse(errno.ELOOP)
         if not at.is_directory:
             raise refuse(errno.ENOTDIR)
         return self._opened(at)
@@ -274,10 +272,8 @@ class SimSyscalls(Syscalls):
 
     def _ends(self, old_fd: int, old: bytes, new_fd: int, new: bytes) -> tuple[Inode, Inode, Inode]:
         source, target = self._directory(old_fd), self._directory(new_fd)
-        self._check_name(new)
         moved = self._entry(source, old)
-        if not target.places:
-            raise refuse(errno.ENOENT)
+        self._check_name(target, new)
         return source, moved, target
 
     def rename(self, old_fd: int, old: bytes, new_fd: int, new: bytes) -> None:
@@ -320,7 +316,8 @@ class SimSyscalls(Syscalls):
 
     def link(self, old_fd: int, old: bytes, new_fd: int, new: bytes) -> None:
         self._step("link")
-        _, linked, target = self._ends(old_fd, old, new_fd, new)
+        linked, target = self._entry(self._directory(old_fd), old), self._directory(new_fd)
+        self._check_name(target, new)
         if new in target.entries:
             raise refuse(errno.EEXIST)
         if linked.is_directory:

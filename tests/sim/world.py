@@ -23,7 +23,7 @@ from tests.sim.disk import refuse
 from tests.sim.identity import begin
 from tests.sim.loop import Deadlock, SimLoop
 from tests.sim.network import SimNetwork
-from tests.sim.relay import SimRelay
+from tests.sim.relay_machine import SimRelay
 from tests.sim.users import User
 
 REST_S = 400.0

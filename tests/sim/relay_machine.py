@@ -24,7 +24,7 @@ from tests.sim.runtime import SimRuntime
 
 
 class SimRelay:
-    """Machine 0."""
+    """Machine 0. The module is not named `relay`: pytest puts this directory before the package of that name."""
 
     def __init__(
         self,

@@ -1,0 +1,67 @@
+"""Run many seeds: `python -m tests.sim.run --seeds 0-1999 --workers 2`.
+
+Prints seeds per second; of each seed that fails, what is wrong and the shrunk history. Exits 1 if any failed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import multiprocessing
+import re
+import sys
+import time
+from collections.abc import Sequence
+
+from tests.sim.acts import Plan, draw
+from tests.sim.shrink import shrink
+from tests.sim.world import run
+
+
+def kind_of(problem: str) -> str:
+    """Return a problem without the names and numbers that differ from run to run."""
+    return re.sub(r"[0-9]+|b'[^']*'|b\"[^\"]*\"", "", problem)[:40]
+
+
+def explain(plan: Plan) -> str:
+    """Return a failing plan, shrunk, as text for people."""
+    kind = kind_of(run(plan).problem)
+    small = shrink(plan, lambda tried: kind_of(run(tried).problem) == kind)
+    outcome = run(small)
+    acts = [f"  {act}" for act in (*small.before, *small.acts, *small.after)]
+    story = [f"  {line}" for line in outcome.story]
+    return "\n".join([outcome.problem, "Shrunk:", *acts, "What happened:", *story, repr(small)])
+
+
+def try_seed(seed: int) -> tuple[int, str]:
+    """Run one seed; return it with what is wrong, empty if nothing."""
+    try:
+        return seed, run(draw(seed)).problem
+    except Exception as error:  # noqa: BLE001 a mistake of the simulation must name its seed too
+        return seed, f"the simulation failed: {error!r}"
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run what the command line says; return the exit code."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--seeds", default="0-1999", help="FIRST-LAST, or one seed")
+    parser.add_argument("--workers", type=int, default=2)
+    parser.add_argument("--explained", type=int, default=3, help="failures whose history is shrunk")
+    chosen = parser.parse_args(arguments)
+    first, _, last = chosen.seeds.partition("-")
+    seeds = range(int(first), int(last or first) + 1)
+    started = time.perf_counter()
+    failed: list[tuple[int, str]] = []
+    with multiprocessing.get_context("spawn").Pool(chosen.workers) as pool:
+        for seed, problem in pool.imap_unordered(try_seed, seeds, chunksize=8):
+            if problem:
+                failed.append((seed, problem))
+                print(f"seed {seed}: {problem[:300]}", flush=True)
+    took = time.perf_counter() - started
+    print(f"{len(seeds)} seeds in {took:.1f} s, {len(seeds) / took:.1f} seeds/s, {len(failed)} failed")
+    for seed, _ in sorted(failed)[: chosen.explained]:
+        print(f"\nseed {seed}: {explain(draw(seed))}")
+    return 1 if failed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
