@@ -267,6 +267,7 @@ class Folder:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
         await self.fetcher.close()
+        await self.replica.close()
         if self._watcher is not None:
             await self._runtime.in_thread(self._watcher.stop)
         if self._root is not None:

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Coroutine, Sequence
 from pathlib import Path
+from typing import Any, Concatenate, ParamSpec, TypeVar
 
 from meshsync.agent.changes import Changes
 from meshsync.agent.history import version_rows
@@ -55,6 +56,25 @@ OWN_CHAIN_KEY = "own chain"
 INDEX_PLACE_KEY = "index place"
 INDEX_BOOT_KEY = "index boot"
 LISTED_KEY = "entries listed"  # how many entries, in order, have their rows in the version table
+
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
+def _whole(
+    change: Callable[Concatenate[Replica, P], Coroutine[Any, Any, T]],
+) -> Callable[Concatenate[Replica, P], Coroutine[Any, Any, T]]:
+    """Let a change that was begun end, though who asked for it is cancelled: a link that ends, a request given up.
+
+    Cut off half-way, it would leave entries that count as held and are neither in the index nor in the view.
+    """
+
+    async def run(self: Replica, *args: P.args, **kwargs: P.kwargs) -> T:
+        return await asyncio.shield(self._runtime.spawn(change(self, *args, **kwargs), "change of the log"))
+
+    run.__doc__ = change.__doc__
+    return run
 
 
 class Replica:
@@ -144,6 +164,11 @@ class Replica:
         """The newest entry of the chain that this device extends, None if it is about to open one."""
         return self._own
 
+    async def close(self) -> None:
+        """Wait until no change is under way. Nobody may begin another."""
+        async with self._lock:
+            pass
+
     # --- what others ask ------------------------------------------------------------------------------------
 
     def heads(self) -> Heads:
@@ -196,6 +221,7 @@ class Replica:
 
     # --- entries --------------------------------------------------------------------------------------------
 
+    @_whole
     async def append(
         self, build: Callable[[ChainId, int], Sequence[Op]], also: Callable[[OpenedEntry], None]
     ) -> OpenedEntry | None:
@@ -247,6 +273,7 @@ class Replica:
         )
         return make_entry(self.device, envelope, payload)
 
+    @_whole
     async def receive_entries(self, entries: tuple[bytes, ...]) -> bool:
         """Take entries from a peer or relay, each verified; return whether any was new.
 
@@ -396,6 +423,7 @@ class Replica:
 
     # --- membership -----------------------------------------------------------------------------------------
 
+    @_whole
     async def change_membership(self, change: Change) -> OpenedMembership:
         """Sign and append one membership change of this device. Raises AccessError if it may not."""
         async with self._lock:
@@ -403,6 +431,7 @@ class Replica:
             await self._extend_membership([entry])
             return entry
 
+    @_whole
     async def admit(self, data: bytes) -> None:
         """Append a newcomer's entry that it presents itself. Raises AccessError, IntegrityError, MalformedMessage."""
         entry = open_membership(data)
@@ -410,6 +439,7 @@ class Replica:
             self.membership.apply(entry, self._runtime.wall_time_ns() // 10**9)
             await self._extend_membership([entry])
 
+    @_whole
     async def receive_membership(self, start: int, entries: tuple[bytes, ...], ordered: bool = False) -> bool:
         """Take membership entries that begin at position `start`; return whether the chain here changed.
 
