@@ -70,7 +70,7 @@ def _whole(
     Cut off half-way, it would leave entries that count as held and are neither in the index nor in the view.
     """
 
-    async def run(self: Replica, *args: P.args, **kwargs: P.kwargs) -> T:
+    async def run(self: Replica, /, *args: P.args, **kwargs: P.kwargs) -> T:
         return await asyncio.shield(self._runtime.spawn(change(self, *args, **kwargs), "change of the log"))
 
     run.__doc__ = change.__doc__
