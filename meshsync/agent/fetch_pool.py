@@ -59,7 +59,7 @@ class FetchPool:
         self._queued: set[NodeId] = set()
         self._running: dict[NodeId, asyncio.Task[None]] = {}
         self._ending: set[asyncio.Task[None]] = set()  # cancelled, but not through with their staged files
-        self._small = SmallFetch(runtime, fetcher, local, store.chunks, staging, self._small_done)
+        self._small = SmallFetch(runtime, fetcher, local, store.chunks, staging, self._small_done, self._is_wanted)
         self._staged: dict[NodeId, tuple[Content, Staged]] = {}
         self._finished: list[NodeId] = []
         self._failed: list[tuple[NodeId, str]] = []
@@ -124,12 +124,15 @@ class FetchPool:
 
     def _small_done(self, action: WriteFile, staged: Staged | None, why: str) -> None:
         node = action.node
+        if not self._is_wanted(action):  # another content of the node may be on its way
+            if staged is not None:
+                staged.file.discard()
+            return
         self._running.pop(node, None)
-        wanted = self._wanted.get(node)
         if staged is None:
-            if why and wanted is not None:
+            if why:
                 self._failed.append((node, why))
-        elif wanted is not None and wanted.content == action.content and node not in self._staged:
+        elif node not in self._staged:
             self._staged[node] = (action.content, staged)
             self._finished.append(node)
             self._progress(action.content.size)
@@ -165,6 +168,7 @@ class FetchPool:
     def discard(self, node: NodeId) -> None:
         """Throw away what is staged or being fetched for `node`."""
         self._wanted.pop(node, None)
+        self._small.drop(node)
         task = self._running.pop(node, None)
         if task is not None and task not in self._running.values():
             task.cancel()  # of a batch of small files the others go on
@@ -202,7 +206,7 @@ class FetchPool:
                 on_progress=self._progress,
             )
             fetched = await fetch.into(staged, resumed)
-            if self._wanted.get(node) is not None and self._wanted[node].content == action.content:
+            if self._is_wanted(action):
                 kept = True
                 content = Staged(staged, tuple(fetched.chunks), tuple(fetched.lists))
                 self._staged[node] = (action.content, content)
@@ -225,15 +229,17 @@ class FetchPool:
             file, _ = await opening  # a thread cannot be stopped: what it opened is there when it ends
         except MeshsyncError:
             return
-        wanted = self._wanted.get(node)
-        is_wanted = wanted is not None and wanted.content == action.content
         is_known = self._partial.get(node, action.content) == file.name
-        if is_wanted and is_known:
+        if is_known and self._is_wanted(action):
             file.close()
             return
         file.discard()
         if is_known:
             self._partial.forget(node)
+
+    def _is_wanted(self, action: WriteFile) -> bool:
+        wanted = self._wanted.get(action.node)
+        return wanted is not None and wanted.content == action.content
 
     def _open(self, node: NodeId, action: WriteFile) -> tuple[StagedFile, bool]:
         """Return the staged file of an earlier run that was for the same content, or a new one. Blocking."""

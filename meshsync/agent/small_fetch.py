@@ -19,7 +19,7 @@ from meshsync.content.record import Content
 from meshsync.content.seal import BlobKind
 from meshsync.errors import ManifestMismatch, MeshsyncError, TransientError
 from meshsync.folder.staging import Staging
-from meshsync.ids import ChunkId
+from meshsync.ids import ChunkId, NodeId
 from meshsync.index.chunk_rows import ChunkRows
 from meshsync.runtime import Runtime
 from meshsync.sync.actions import WriteFile
@@ -67,6 +67,7 @@ class SmallFetch:
         chunks: ChunkRows,
         staging: Callable[[], Staging],
         report: Report,
+        is_wanted: Callable[[WriteFile], bool],
     ) -> None:
         self._runtime = runtime
         self._fetcher = fetcher
@@ -74,6 +75,8 @@ class SmallFetch:
         self._chunks = chunks
         self._staging = staging
         self._report = report
+        self._is_wanted = is_wanted
+        self._requests: dict[NodeId, asyncio.Future[bytes]] = {}
 
     async def run(self, actions: Sequence[WriteFile]) -> None:
         """Stage the contents of `actions`, reporting each as it is there. Cancel to stop."""
@@ -84,7 +87,9 @@ class SmallFetch:
             placed = await asyncio.shield(placing)
             reported = True
             for action, (found, base) in zip(actions, placed, strict=True):
-                if isinstance(found, MeshsyncError):
+                if found is None and not self._is_wanted(action):
+                    self._report(action, None, "")
+                elif isinstance(found, MeshsyncError):
                     self._report(action, None, found.what)
                 elif found is not None:
                     self._report(action, found, "")
@@ -99,6 +104,12 @@ class SmallFetch:
                     if isinstance(found, Staged):
                         found.file.discard()
 
+    def drop(self, node: NodeId) -> None:
+        """Stop asking for one of a batch, whose content may be nowhere any more; the others go on."""
+        request = self._requests.pop(node, None)
+        if request is not None:
+            request.cancel()
+
     def _request(self, action: WriteFile, base: bytes | None) -> asyncio.Future[bytes]:
         content = action.content
         held = _Held()
@@ -111,10 +122,13 @@ class SmallFetch:
             path=display(path_text(action.target)),
             sink=partial(self._take, content, held),
         )
+        self._requests[action.node] = future
         future.add_done_callback(lambda done: self._finish(action, held, done))
         return future
 
     def _finish(self, action: WriteFile, held: _Held, future: asyncio.Future[bytes]) -> None:
+        if self._requests.get(action.node) is future:
+            del self._requests[action.node]
         error = None if future.cancelled() else future.exception()
         if held.staged is not None and error is None and not future.cancelled():
             self._report(action, held.staged, "")

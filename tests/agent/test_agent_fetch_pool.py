@@ -85,9 +85,8 @@ class Scene:
             self._news.set,
         )
 
-    def want(self, content: Content) -> None:
-        self.pool.want(WriteFile(NODE, (b"f",), content, Dot(b"v" * 44), False, 1, None, (), ()))
-        self.pool.start()
+    def want(self, content: Content, node: NodeId = NODE) -> None:
+        self.pool.want(WriteFile(node, (b"f",), content, Dot(b"v" * 44), False, 1, None, (), ()))
 
     async def until(self, reached: Callable[[], object]) -> None:
         async with asyncio.timeout(10):
@@ -111,6 +110,7 @@ async def scene(tmp_path: Path) -> AsyncIterator[Scene]:
 @pytest.mark.parametrize("when", ["at once", "asked", "staged"])
 async def test_what_is_not_wanted_any_more_leaves_nothing(scene: Scene, chunks: int, when: str) -> None:
     scene.want(scene.member.offer(b"a", chunks))
+    scene.pool.start()
     if when == "at once":
         await asyncio.sleep(0)
     if when == "asked":
@@ -127,9 +127,11 @@ async def test_what_is_not_wanted_any_more_leaves_nothing(scene: Scene, chunks: 
 @pytest.mark.parametrize("chunks", SIZES.values(), ids=SIZES)
 async def test_another_content_takes_the_place_of_the_first(scene: Scene, chunks: int) -> None:
     scene.want(scene.member.offer(b"a", chunks))
+    scene.pool.start()
     await scene.member.asked.wait()
     content = scene.member.offer(b"b", chunks)
     scene.want(content)
+    scene.pool.start()
     scene.member.open.set()
     await scene.until(scene.pool.take_finished)
     assert scene.tree.staged_names() == [scene.pool.staged(NODE).file.name.decode()]
@@ -137,6 +139,26 @@ async def test_another_content_takes_the_place_of_the_first(scene: Scene, chunks
 
 async def test_a_large_content_that_is_still_wanted_stays_for_the_next_start(scene: Scene) -> None:
     scene.want(scene.member.offer(b"a", SIZES["large"]))
+    scene.pool.start()
     await scene.member.asked.wait()
     await scene.pool.close()
     assert len(scene.tree.staged_names()) == 1
+
+
+@pytest.mark.parametrize("when", ["at once", "asked"])
+async def test_one_of_a_batch_that_is_not_wanted_any_more_is_not_waited_for(scene: Scene, when: str) -> None:
+    """Its content may be nowhere: it was overwritten before anybody sent it."""
+    other = NodeId(b"o" * 44)
+    scene.want(scene.member.offer(b"a", 1))
+    scene.want(scene.member.offer(b"b", 1), other)
+    scene.pool.start()
+    if when == "asked":
+        await scene.member.asked.wait()
+        assert scene.fetcher.pending == 2
+    scene.pool.cancel(NODE)
+    await scene.member.asked.wait()
+    await asyncio.sleep(0)
+    assert scene.fetcher.pending == 1
+    scene.member.open.set()
+    await scene.until(scene.pool.take_finished)
+    assert scene.fetcher.pending == 0
