@@ -25,7 +25,7 @@ from meshsync.content.batch import UNNAMED_CHAIN
 from meshsync.content.record import Op
 from meshsync.errors import MeshsyncError, ResourceError, RoleForbids
 from meshsync.folder.names import ParkedPath
-from meshsync.folder.types import RootMissing
+from meshsync.folder.types import Reason, RootMissing
 from meshsync.ids import ChainId, NodeId
 from meshsync.limits import APPLY_BATCH_MAX, APPLY_THREADS, FOLDER_RACY_WINDOW_NS, RETRY_BLOCKED_S
 from meshsync.metalog.entry import OpenedEntry
@@ -99,6 +99,7 @@ class FolderLoop:
         self._planned_view = 0
         self._replan = False  # everything is to be planned, because a hold began or ended
         self._undone: set[NodeId] = set()
+        self._waiting: set[NodeId] = set()  # among others for what could not be observed
         self._given_up: set[NodeId] = set()  # of groups that failed: the next plan may not want their contents
 
     # --- what others see ------------------------------------------------------------------------------------
@@ -235,7 +236,9 @@ class FolderLoop:
                 return None
             self.root_missing = None
             self._pending.more |= seen.more
-            self._replan |= seen.cleared  # nobody knows what waited for it: plan everything
+            if seen.cleared:
+                pending.nodes |= self._waiting
+                self._waiting = set()
             paths |= seen.changed
             self._look_again(seen)
         nodes, self._replica.dirty = self._replica.dirty | pending.nodes | self._undone, set()
@@ -346,6 +349,7 @@ class FolderLoop:
             self._blocked.pop(node, None)
         staged = [node for node, action in wanted.items() if self._pool.want(action)]
         self._undone = plan.undone
+        self._waiting = plan.waiting if full else self._waiting | plan.waiting
         if plan.undone:
             self._later(RETRY_BLOCKED_S, self.wake.note)
         self._groups = kept + group_actions(plan.apply, staged)
@@ -434,6 +438,8 @@ class FolderLoop:
         for action, path, blocked in applied.blocked:
             why = f"{blocked.reason.value}{': ' if blocked.detail else ''}{blocked.detail}"
             self._note_blocked(action.node, path, why)
+            if blocked.reason is Reason.NOT_EMPTY and not isinstance(path, ParkedPath):
+                self._pending.paths.add(path)  # it holds what nobody told of
         finished = {group for group in groups if all(id(action) in done for action in group.actions)}
         self._groups = [group for group in self._groups if group not in finished]
         self._give_up({group for group in groups if group not in finished and not self._is_blocked(group)})

@@ -94,7 +94,7 @@ class Observer:
                 seen.problems.update((problem.path, problem) for problem in step.problems)
         self._forget(wanted, found, absent, seen)
         self._take_all(self._still_left(wanted) + found, wanted is not None and not seen.changed, seen)
-        seen.cleared = any(self.local.at(path) is not None for path in problems - self.problems.keys())
+        seen.cleared = not problems <= self.problems.keys()
         return seen
 
     def is_as_seen(self, path: Path) -> bool:

@@ -53,9 +53,10 @@ class Plan:
     `settled` are rows that are true already and `forgotten` nodes that are gone already: nobody else is told.
     With `again`, plan again with the same scan once that is recorded and the entries are in the view: `apply` leaves
     out what waits for it. `busy` are nodes that the user changed and nodes that cannot be observed. `undone` are nodes
-    in whose place lies something that is new to this device: they belong in the next scope. `drops` and `rewrites` say
-    what of `publish` takes content away: the path of each thing that is gone with all nodes at and below it, and the
-    path of each file of other content with its nodes.
+    in whose place lies something that is new to this device: they belong in the next scope. `waiting` are nodes that
+    cannot be brought about for another reason, as what cannot be observed: they belong in the scope once that changes.
+    `drops` and `rewrites` say what of `publish` takes content away: the path of each thing that is gone with all nodes
+    at and below it, and the path of each file of other content with its nodes.
     """
 
     settled: list[SyncedRow] = field(default_factory=list)
@@ -64,6 +65,7 @@ class Plan:
     apply: list[Action] = field(default_factory=list)
     busy: set[NodeId] = field(default_factory=set)
     undone: set[NodeId] = field(default_factory=set)
+    waiting: set[NodeId] = field(default_factory=set)
     drops: dict[Path, tuple[NodeId, ...]] = field(default_factory=dict)
     rewrites: dict[Path, tuple[NodeId, ...]] = field(default_factory=dict)
     again: bool = False
@@ -90,6 +92,7 @@ def reconcile(
     plan.settled += applied.settled
     plan.forgotten += applied.forgotten
     plan.undone = applied.obstructed
+    plan.waiting = applied.undone - applied.obstructed
     plan.again = bool(plan.publish) or not waiting <= plan.busy
     return plan
 

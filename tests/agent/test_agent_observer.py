@@ -123,12 +123,3 @@ def test_it_is_told_when_what_could_not_be_observed_can_be(tmp_path: Path) -> No
         assert not observer.look([(b"d",)]).cleared
     finally:
         tree.close()
-
-
-def test_an_ignored_file_that_goes_away_clears_nothing(tree: FolderTree) -> None:
-    (tree.path / ".meshignore").write_text("*.o\n")
-    (tree.path / "x.o").write_text("ignored")
-    observer = Observer(tree.root, KEYS, PARAMS, LocalTree(), lambda: 0)
-    observer.look(None)
-    (tree.path / "x.o").unlink()
-    assert not observer.look([(b"x.o",)]).cleared

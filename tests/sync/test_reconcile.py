@@ -11,7 +11,7 @@ from meshsync.ids import ChainId, NodeId
 from meshsync.sync.actions import Move, Remove, WriteFile
 from meshsync.sync.draft import Publisher
 from meshsync.sync.node import DIRECTORY
-from meshsync.sync.reconcile import Plan, Scope
+from meshsync.sync.reconcile import Plan, Scope, reconcile
 from meshsync.sync.worklist import Worklist
 from tests.model.device_model import file, link
 from tests.sync.device_twin import DeviceTwin, exchange, settle
@@ -457,3 +457,16 @@ def test_a_copy_is_staged_from_what_lies_here_before_that_is_replaced(winner: Co
     copy, winning = actions
     assert isinstance(copy, WriteFile) and copy.content == file(2) and copy.lies_at == F
     assert winning.target == F and len(group_actions(actions)) == 1
+
+
+def test_what_waits_for_something_unobserved_is_told_and_comes_once_that_is_observed() -> None:
+    one, other = pair((D, DIRECTORY))
+    one.disk.write((b"D", b"f"), file(1))
+    one.sync()
+    other.receive(one.log)
+    local = other.disk.scan()
+    local.unobserved = {D}
+    waiting = reconcile(other.synced, local, other.view).waiting
+    assert waiting == {node(one, (b"D", b"f"))}
+    (action,) = other.plan(Scope(frozenset(), frozenset(waiting))).apply
+    assert isinstance(action, WriteFile) and action.target == (b"D", b"f")
