@@ -17,9 +17,11 @@ from tests.sim.shrink import shrink
 from tests.sim.world import run
 
 REPOSITORY = Path(__file__).parents[2]
+FOUND = (313, 355, 440, 672, 745, 819, 838, 876, 1037, 1080, 1090, 1217, 1301, 1497)
+"""Seeds beyond the first hundred that failed once; those below a hundred run anyway."""
 
 
-@pytest.mark.parametrize("seed", range(100))
+@pytest.mark.parametrize("seed", [*range(100), *FOUND])
 def test_a_mesh_converges_and_loses_nothing(seed: int) -> None:
     outcome = run(draw(seed))
     assert not outcome.problem, f"seed {seed}: {outcome.problem}; python -m tests.sim.run --seeds {seed} shrinks it"
