@@ -37,8 +37,10 @@ from meshsync.chunking.cut import CutParams
 from meshsync.content.seal import BlobKind
 from meshsync.crypto.folder_keys import FolderKeys
 from meshsync.crypto.identity import DeviceKeys
-from meshsync.errors import ConfigError
+from meshsync.errors import ConfigError, ResourceError
 from meshsync.folder.apply import Applier
+from meshsync.folder.names import ANY_NAME, NameRules
+from meshsync.folder.probe import name_rules
 from meshsync.folder.reader import read_ranges
 from meshsync.folder.root import Root, open_root
 from meshsync.folder.staging import Staging
@@ -176,7 +178,7 @@ class Folder:
         params = CutParams(genesis.chunk_min, genesis.chunk_mean, genesis.chunk_max)
         local = LocalTree(self._known_rows())
         observer = Observer(root, self.keys(), params, local, self._runtime.wall_time_ns)
-        applier = Applier(root, self._staging)
+        applier = Applier(root, self._staging, await self._runtime.in_thread(_rules_of, self._staging))
         for edit in rescued:
             # What its user wrote while it was being replaced. It is published as a new file.
             name = b"recovered %d %d" % (edit.stat.inode, self._runtime.wall_time_ns())
@@ -457,6 +459,13 @@ class Folder:
     def rows(self) -> list[SyncedRow]:
         """Return the synced rows of what lies on disk."""
         return list(self.synced.rows.values())
+
+
+def _rules_of(staging: Staging) -> NameRules:
+    try:
+        return name_rules(staging)
+    except ResourceError:  # nothing can be written there now: each change will say why
+        return ANY_NAME
 
 
 def check_present(folder: Folder) -> None:

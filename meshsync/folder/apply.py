@@ -13,7 +13,15 @@ from contextlib import contextmanager, suppress
 
 from meshsync.errors import ResourceError
 from meshsync.folder import attributes, faults
-from meshsync.folder.names import CONTROL_NAME, parked_number, parked_path, refused_path
+from meshsync.folder.names import (
+    ANY_NAME,
+    CONTROL_NAME,
+    Held,
+    NameRules,
+    parked_number,
+    parked_path,
+    refused_path,
+)
 from meshsync.folder.root import Root
 from meshsync.folder.staging import NOTHING, Staged, StagedFile, Staging
 from meshsync.folder.swap import Entry, Keep, Swapper, came_out, is_expected, move_new, status_or_none
@@ -24,8 +32,10 @@ from meshsync.limits import LINK_TARGET_BYTES_MAX
 class Applier:
     """Applies planned changes below one open root. Not for concurrent use on one path."""
 
-    def __init__(self, root: Root, staging: Staging) -> None:
+    def __init__(self, root: Root, staging: Staging, rules: NameRules = ANY_NAME) -> None:
+        """`rules` are those of the file system below `root` (`probe.name_rules`)."""
         self.staging = staging
+        self._rules = rules
         self._root, self._syscalls = root, root.syscalls
         self._swapper = Swapper(staging)
 
@@ -78,7 +88,7 @@ class Applier:
         the replaced file before it is removed.
         """
         assert staged.stat is not NOTHING, "finish comes first"
-        outcome = self._attempt(path, lambda fd, name: self._swapper.put(staged, Entry(fd, name), expected, keep))
+        outcome = self._place(path, lambda fd, name: self._swapper.put(staged, Entry(fd, name), expected, keep))
         if isinstance(outcome, Done):
             staged.close()
         return outcome
@@ -92,7 +102,7 @@ class Applier:
             self._syscalls.make_link(self.staging.fd, name, target)
             self._syscalls.set_link_mtime(self.staging.fd, name, mtime_ns)
 
-        return self._attempt(path, lambda fd, name: self._put_made(fd, name, stage, expected))
+        return self._place(path, lambda fd, name: self._put_made(fd, name, stage, expected))
 
     def make_directory(self, path: RelativePath, expected: Stat | None = None) -> Outcome:
         """Make a directory at `path`, replacing the file or link `expected`. Changed if a directory is there."""
@@ -109,7 +119,7 @@ class Applier:
             self._syscalls.fsync(fd)
             return Done(self._syscalls.status(fd, name).stat)
 
-        return self._attempt(path, make)
+        return self._place(path, make)
 
     def _stage_directory(self, name: bytes) -> None:
         self._syscalls.make_directory(self.staging.fd, name, 0o700)
@@ -162,7 +172,8 @@ class Applier:
                 found = status_or_none(self._syscalls, fd, name)
                 if found is None or not is_expected(found, expected):
                     return Changed(found.stat if found else None)
-                return self._move(fd, name, target_fd, target[-1], expected)
+                held = self._held(target_fd, target[-1])
+                return held or self._move(fd, name, target_fd, target[-1], expected)
 
         refused = refused_path(target)
         return Blocked(refused) if refused else self._attempt(source, move)
@@ -257,6 +268,9 @@ class Applier:
 
         def place(fd: int, name: bytes) -> Outcome:
             with self._root.directory(path[:-1]) as target_fd:
+                held = self._held(target_fd, path[-1])
+                if held is not None:
+                    return held
                 move_new(self._syscalls, fd, name, target_fd, path[-1])
                 self._syscalls.fsync(target_fd)
                 self._syscalls.fsync(fd)
@@ -276,7 +290,23 @@ class Applier:
             self._syscalls.fsync(fd)
             return Done(self._syscalls.status(fd, target).stat)
 
-        return self._attempt(path, place)
+        return self._place(path, place)
+
+    def _held(self, fd: int, name: bytes) -> Blocked | None:
+        """Return why this file system cannot hold `name` in the directory `fd` now, or None.
+
+        Where it takes two names for one, what lies under the other must not be replaced by, or merged with, what comes.
+        """
+        placed = self._rules.place(name, {})
+        if isinstance(placed, Held):
+            return Blocked(placed.reason)
+        if not self._rules.folds or status_or_none(self._syscalls, fd, name) is None:
+            return None
+        return None if name in self._syscalls.names(fd) else Blocked(Reason.NAME_COLLIDES)
+
+    def _place(self, path: RelativePath, change: Callable[[int, bytes], Outcome]) -> Outcome:
+        """`_attempt` to put something at `path`, if the file system can hold the name."""
+        return self._attempt(path, lambda fd, name: self._held(fd, name) or change(fd, name))
 
     def _attempt(self, path: RelativePath, change: Callable[[int, bytes], Outcome]) -> Outcome:
         """Run `change(directory descriptor, name)`; an error of the system becomes Blocked."""

@@ -45,12 +45,17 @@ class NameRules:
     windows: bool = False
     name_bytes_max: int = NAME_BYTES_MAX
 
+    @property
+    def folds(self) -> bool:
+        """Whether two different names may be one there."""
+        return self.folds_case or self.folds_unicode
+
     def key(self, name: bytes) -> bytes:
         """Return what the target compares names by: two names are one there exactly if their keys are equal.
 
         Where it is not known how a folding target folds, the key folds more, never less.
         """
-        if not (self.folds_case or self.folds_unicode):
+        if not self.folds:
             return name
         text = name.decode("utf-8", "surrogateescape")
         if self.folds_unicode:
@@ -83,6 +88,10 @@ class NameRules:
         ):
             return Reason.NAME_ILLEGAL
         return None
+
+
+ANY_NAME: Final = NameRules()
+"""The rules of a file system that keeps every name as it is."""
 
 
 def refused(name: bytes) -> Reason | None:

@@ -17,6 +17,7 @@ from meshsync.agent.counters import Counters
 from meshsync.agent.faults import Faults
 from meshsync.agent.folder import Folder
 from meshsync.agent.founding import found_folder
+from meshsync.agent.machine import SYSTEM, Machine
 from meshsync.agent.member_link import MemberLink
 from meshsync.codec.canonical import encode
 from meshsync.content.batch import UNNAMED_CHAIN, encode_batch
@@ -193,7 +194,7 @@ class Member:
 class Scene:
     """The folder under test, its root, and its links."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, machine: Machine = SYSTEM) -> None:
         self.runtime = SystemRuntime(threads=2)
         self.network = MemoryNetwork(self.runtime)
         self.own = DeviceKeys(b"o" * 64)
@@ -201,7 +202,7 @@ class Scene:
         self.root.mkdir()
         (path / "home").mkdir()
         home = found_folder(self.runtime, path / "home", self.own, self.root, "Docs", "owner")
-        self.folder = Folder(self.runtime, home, self.own, Counters(), Faults(), lambda: None)
+        self.folder = Folder(self.runtime, home, self.own, Counters(), Faults(), lambda: None, machine)
         self._tasks: list[asyncio.Task[None]] = []
         self._endpoints: list[MemoryEndpoint] = []
 
@@ -271,9 +272,9 @@ async def _no_pairing(conversation: Conversation, request: PairRequest, device: 
 
 
 @asynccontextmanager
-async def open_scene(path: Path) -> AsyncIterator[Scene]:
+async def open_scene(path: Path, machine: Machine = SYSTEM) -> AsyncIterator[Scene]:
     """A folder that was founded and scanned, closed at the end."""
-    scene = Scene(path)
+    scene = Scene(path, machine)
     await scene.start()
     try:
         yield scene
