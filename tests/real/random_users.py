@@ -30,6 +30,7 @@ from tests.support.real_mesh import Mesh
 PAUSES_S = (0.0, 0.0, 0.0, 0.0, 0.01, 0.05, 0.2, 0.5)  # between two acts, within an agent's round or longer
 CHANGE_OF_WEATHER = 0.08  # after an act
 ALONE = 0.25  # of the rounds: one user acts, so the outcome is known
+RELAY_KILLED = 0.2
 
 
 @dataclass
@@ -49,7 +50,7 @@ class Counts:
         return ", ".join(f"{value} {name.replace('_', ' ')}" for name, value in numbers.items())
 
 
-def run(directory: Path, seed: int, goes_on: Callable[[Counts], bool], tell: Callable[[str], None] = print) -> Counts:
+def run(directory: Path, seed: int, goes_on: Callable[[Counts], bool], *, relay_killed: float = RELAY_KILLED) -> Counts:
     """Let users act below `directory`, round by round while `goes_on`; return what was seen.
 
     Raises Failure, with the seed and the path of the history in its text, at the first broken promise; trees, homes and
@@ -64,7 +65,7 @@ def run(directory: Path, seed: int, goes_on: Callable[[Counts], bool], tell: Cal
             trash = directory / "trash"
             trash.mkdir()
             users = [Hands(device.name, device.tree, trash, ledger, generator) for device in devices]
-            weather, history = Weather(mesh, ledger, generator), History(generator)
+            weather, history = Weather(mesh, ledger, generator, relay_killed), History(generator)
             for name in acts.DIRECTORY_NAMES[:2]:
                 (users[0].tree / name).mkdir()
                 users[0].create(users[0].tree / name / "a", acts.text(users[0]))
@@ -92,7 +93,7 @@ def run(directory: Path, seed: int, goes_on: Callable[[Counts], bool], tell: Cal
                 history.check(devices)
                 counts.conflicts, counts.kills = len(conflicts), weather.kills
                 counts.values, counts.versions_read = ledger.made, history.read
-                tell(f"seed {seed}: {counts}")
+                print(f"seed {seed}: {counts}")
     except Exception as error:
         ledger.note("failure", error)
         raise Failure(f"seed {seed}, history {ledger.path}: {error}") from error

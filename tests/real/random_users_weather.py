@@ -7,14 +7,17 @@ import random
 from tests.real.random_users_ledger import Ledger
 from tests.support.real_mesh import Device, Mesh
 
-RELAY_KILLED = 0.2  # of its failures: devices notice a silent end only when the link times out, and little happens then
-
 
 class Weather:
-    """Belongs to one mesh whose relay and agents are all running. `kills` counts every SIGKILL."""
+    """Belongs to one mesh whose relay and agents are all running. `kills` counts every SIGKILL.
 
-    def __init__(self, mesh: Mesh, ledger: Ledger, generator: random.Random) -> None:
+    `relay_killed` is the share of the relay's failures that are silent: devices notice these only when their links time
+    out, and little happens meanwhile.
+    """
+
+    def __init__(self, mesh: Mesh, ledger: Ledger, generator: random.Random, relay_killed: float) -> None:
         self.kills = 0
+        self._relay_killed = relay_killed
         self._mesh, self._ledger, self._random = mesh, ledger, generator
         self._relay_runs = True
         self._off: set[str] = set()
@@ -56,7 +59,7 @@ class Weather:
         if not self._relay_runs:
             self._ledger.note("relay", "up")
             self._mesh.relay.up()
-        elif self._random.random() < RELAY_KILLED:
+        elif self._random.random() < self._relay_killed:
             self._ledger.note("relay", "kill -9")
             self._mesh.relay.kill9()
             self.kills += 1
