@@ -252,8 +252,9 @@ class ActionRunner:
         stat = None if outcome.stat is None else Stat(*outcome.stat)
         if outcome.stat is not None:
             self._left[self._path(action.target)] = outcome.stat
-        if isinstance(action, Remove):
+        if not isinstance(action, MakeDirectory | SetAttr):
             applied.gone.extend(action.gone)
+        if isinstance(action, Remove):
             applied.rows.extend(action.rows)
             applied.removed.append(path)
             return

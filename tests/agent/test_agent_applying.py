@@ -209,3 +209,15 @@ def test_nothing_is_put_where_a_directory_was_to_be_that_did_not_move(tree: Fold
     assert [action.node for action, _ in applied.changed] == [wrong.node, NodeId(b"n" * 44)]
     assert [action.node for action in applied.done] == [NodeId(b"o" * 44)]
     assert not (tree.path / "e" / "new").exists()
+
+
+def test_nodes_whose_file_was_replaced_are_gone(tree: FolderTree) -> None:
+    # A row that stays would count as a file that its user put there once more.
+    before, other = row_of(tree, b"f"), NodeId(b"o" * 46)
+    link = Content(Kind.LINK, target=b"new")
+    applied = run(tree, MakeLink(other, F, link, before.versions[0], MTIME_NS, before.stat, (), (before.node,)))
+    assert applied.gone == [before.node]
+    moved = row_of(tree, b"g")
+    stat = Stat(*tree.stat("f"))
+    applied = run(tree, Move(moved.node, G, F, False, moved.stat, stat, (moved,), (other,)))
+    assert applied.gone == [other] and (tree.path / "f").read_text() == "other"
