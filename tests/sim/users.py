@@ -132,8 +132,12 @@ class User:
         return f"appends to {show(path)}"
 
     def _same_size(self, chance: random.Random, by: str) -> str:
-        """Change bytes and put the mtime back: only ctime tells."""
-        path = self._pick(chance, lambda inode: inode.is_file and len(inode.data) > 30)
+        """Change bytes and put the mtime back: only ctime tells.
+
+        Not in the tick of the file system's clock in which the agent put the file there: nothing would tell.
+        """
+        now = self.disk.now_ns()
+        path = self._pick(chance, lambda file: file.is_file and len(file.data) > 30 and file.ctime_ns != now)
         inode = self.at(path) if path else None
         if path is None or inode is None:
             return ""
