@@ -57,6 +57,7 @@ class SimDevice:
         self.clock_ns = 0  # how far the machine's clock is from the true time
         self.lost = self.overflows = 0.0
         self.runs = 0
+        self.refuses: Callable[[str], None] = lambda call: None  # the disk's faults, by call: raises OSError
         self.process = Process()
         self.process.alive = False
         self.agent: Agent | None = None
@@ -90,6 +91,7 @@ class SimDevice:
             return
         self.runs += 1
         process = self.process = Process()
+        process.fault = self.refuses
         runtime = SimRuntime(self.loop, process, self._wall_ns, f"{self._seed} {self.runs}", self._failed)
         syscalls = SimSyscalls(self.disk, process.step)
         self._runtime, self._syscalls = runtime, syscalls

@@ -188,7 +188,6 @@ class World:
 
     def _trouble(self, act: Act, device: SimDevice, calls: tuple[str, ...], share: float, code: int) -> None:
         chance = random.Random(f"{self.plan.seed} {act.number}")
-        process = device.process
 
         def fault(call: str) -> None:
             if call in calls and chance.random() < share:
@@ -196,9 +195,9 @@ class World:
 
         def end() -> None:
             device.disk.free_bytes = 1 << 40
-            process.fault = lambda call: None
+            device.refuses = device.process.fault = lambda call: None
 
-        process.fault = fault
+        device.refuses = device.process.fault = fault
         self.loop.call_later(act.lasts, end)
 
     def _relay(self, act: Act, device: SimDevice) -> None:
