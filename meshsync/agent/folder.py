@@ -10,6 +10,7 @@ import asyncio
 import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import TypeVar
 
 from meshsync.agent.applying import ActionRunner, Applied
 from meshsync.agent.chunk_server import ChunkServer
@@ -65,6 +66,8 @@ from meshsync.sync.local_tree import LocalTree
 from meshsync.sync.settle import finished_intents, lost_parked
 from meshsync.sync.synced_tree import SyncedTree
 from meshsync.wire.peer_messages import Heads
+
+T = TypeVar("T")
 
 JOINING_KEY = "joining"  # the device that invited, until one member's whole log is here
 ADDRESSES_KEY = "addresses"  # where the inviter was, one on each line
@@ -172,13 +175,13 @@ class Folder:
             await self._runtime.sleep(RESCAN_LIMITED_S / 6)
         self.problems.pop(DeviceId(b""), None)
         self._root = root
-        self._staging = Staging(root, self._runtime)
-        rescued = await self._runtime.in_thread(self._staging.recover, self._partial.names())
+        self._staging = staging = Staging(root, self._runtime)
+        rescued = await self._once_possible(lambda: staging.recover(self._partial.names()))
         genesis = self.replica.membership.genesis
         params = CutParams(genesis.chunk_min, genesis.chunk_mean, genesis.chunk_max)
         local = LocalTree(self._known_rows())
         observer = Observer(root, self.keys(), params, local, self._runtime.wall_time_ns)
-        applier = Applier(root, self._staging, await self._runtime.in_thread(_rules_of, self._staging))
+        applier = Applier(root, staging, await self._once_possible(lambda: _rules_of(staging)))
         for edit in rescued:
             # What its user wrote while it was being replaced. It is published as a new file.
             name = b"recovered %d %d" % (edit.stat.inode, self._runtime.wall_time_ns())
@@ -227,9 +230,22 @@ class Folder:
                 rows.append(LocalRow(path, row.content, row.executable, row.stat))
         return rows
 
+    async def _once_possible(self, step: Callable[[], T]) -> T:
+        """Do a step of the start in a thread; while the disk refuses it say so, and try again."""
+        while True:
+            try:
+                done = await self._runtime.in_thread(step)
+            except (ResourceError, OSError) as error:
+                self.problems[DeviceId(b"")] = error.what if isinstance(error, ResourceError) else str(error.strerror)
+                self._changed()
+                await self._runtime.sleep(RESCAN_LIMITED_S / 6)
+            else:
+                self.problems.pop(DeviceId(b""), None)
+                return done
+
     async def _finish_intents(self, observer: Observer, applier: Applier) -> None:
         """Take what a crash kept apply from recording for applied, before anything is planned."""
-        parked = await self._runtime.in_thread(applier.parked)
+        parked = await self._once_possible(applier.parked)
         intents = await self._runtime.in_thread(self._store.intents)
         paths = [intent.path for intent in intents if intent.path is not None]
         if paths:

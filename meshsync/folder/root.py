@@ -133,7 +133,12 @@ def open_root(path: bytes, folder: FolderId, syscalls: Syscalls) -> Root | RootM
     except OSError:
         syscalls.close(fd)
         return RootMissing(RootState.MARKER_MISSING)
-    return Root(path, folder, fd, staging_fd, syscalls)
+    try:
+        return Root(path, folder, fd, staging_fd, syscalls)
+    except OSError:
+        syscalls.close(staging_fd)
+        syscalls.close(fd)
+        return RootMissing(RootState.UNREADABLE)
 
 
 def _open_root_path(path: bytes, syscalls: Syscalls) -> int | RootMissing:

@@ -124,3 +124,12 @@ def test_a_root_whose_status_cannot_be_read_is_unreadable(tmp_path: Path) -> Non
         assert tree.root.check() == RootMissing(RootState.UNREADABLE)
     finally:
         tree.close()
+
+
+@pytest.mark.parametrize("call", ["status", "open_beneath"])
+def test_a_root_that_the_disk_does_not_let_be_looked_at_is_not_opened(tmp_path: Path, call: str) -> None:
+    FolderTree(tmp_path / "root").close()
+    calls = FaultySyscalls()
+    calls.fails = {call: errno.EIO}
+    found = open_root(os.fsencode(tmp_path / "root"), FOLDER, calls)
+    assert found == RootMissing(RootState.UNREADABLE)
