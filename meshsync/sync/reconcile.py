@@ -92,7 +92,7 @@ def reconcile(
     plan.settled += applied.settled
     plan.forgotten += applied.forgotten
     plan.undone = applied.obstructed
-    plan.waiting = applied.undone - applied.obstructed
+    plan.waiting = (applied.undone - applied.obstructed) | matched.frozen
     plan.again = bool(plan.publish) or not waiting <= plan.busy
     return plan
 

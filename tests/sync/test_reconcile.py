@@ -467,6 +467,19 @@ def test_what_waits_for_something_unobserved_is_told_and_comes_once_that_is_obse
     local = other.disk.scan()
     local.unobserved = {D}
     waiting = reconcile(other.synced, local, other.view).waiting
-    assert waiting == {node(one, (b"D", b"f"))}
+    assert waiting == {node(one, (b"D", b"f")), node(other, D)}
     (action,) = other.plan(Scope(frozenset(), frozenset(waiting))).apply
     assert isinstance(action, WriteFile) and action.target == (b"D", b"f")
+
+
+def test_what_is_to_go_and_cannot_be_observed_waits_too() -> None:
+    one, other = pair((F, file(1)))
+    one.disk.delete(F)
+    one.sync()
+    other.receive(one.log)
+    local = other.disk.scan()
+    local.unobserved = {F}
+    plan = reconcile(other.synced, local, other.view)
+    assert not plan.apply and plan.waiting == {node(other, F)}
+    (action,) = other.plan(Scope(frozenset(), frozenset(plan.waiting))).apply
+    assert isinstance(action, Remove) and action.target == F
