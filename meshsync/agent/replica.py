@@ -369,7 +369,7 @@ class Replica:
             return []
         try:
             batch = self._read(entry)
-            rows = version_rows(self.view, entry, time, batch.time_ns, batch.ops)
+            rows = version_rows(self.view, entry.chain, entry.envelope.seq, time, batch.time_ns, batch.ops)
             self._show(entry, time, batch.ops)
         except (IntegrityError, MalformedMessage, AccessError) as error:
             # Signed by a member, but sealed under no known key or ill-formed. It changes nothing; it still has its

@@ -78,7 +78,7 @@ FAULTS = (
         "            self._syscalls.rename(self._staging.fd, swap, *at)\n"
         "            self._syscalls.rename(self._staging.fd, swap + b'old', self._staging.fd, swap)\n"
         "        except FileNotFoundError:\n            return Changed(None)\n",
-        ("tests/folder/test_folder_races.py -m slow", "tests/folder/test_folder_crash.py -m slow"),
+        ("tests/folder/test_folder_races.py -m slow",),
     ),
     Fault(
         "a crash forgets the edit that came out of the tree",
@@ -86,7 +86,7 @@ FAULTS = (
         "meshsync/folder/staging.py",
         "        if ours and not (directory and self._has_entries(name)):\n            return None\n",
         "        return None\n",
-        ("tests/folder/test_folder_crash.py", "tests/folder/test_folder_crash.py -m slow"),
+        ("tests/folder/test_folder_crash.py",),
     ),
     Fault(
         "what a crash left staged is never removed",
@@ -247,6 +247,70 @@ FAULTS = (
         "                    classes[face.content].pop()\n"
         "                    classes[Content(Kind.FILE, target=face.node)] = [face]\n",
         ("tests/model", "tests/sync"),
+    ),
+    Fault(
+        "a file waits for ever once it was blocked",
+        "P18",
+        "meshsync/agent/folder_loop.py",
+        "            self._later(RETRY_BLOCKED_S, lambda: self._retry(node))\n",
+        "",
+        ("tests/promises/test_p11_twins.py",),
+    ),
+    Fault(
+        "of two names that a target takes for one the second is merged with the first",
+        "P11",
+        "meshsync/folder/apply.py",
+        "        return None if name in self._syscalls.names(fd) else Blocked(Reason.NAME_COLLIDES)\n",
+        "        return None\n",
+        ("tests/promises/test_p11_twins.py",),
+    ),
+    Fault(
+        "an emptied folder is published at once",
+        "P14",
+        "meshsync/sync/safety.py",
+        "    return len(files | set(burst)) >= policy.emptied_min and not local.has_files()\n",
+        "    return False\n",
+        ("tests/sync/test_safety.py",),
+    ),
+    Fault(
+        "a mass deletion is published at once",
+        "P14",
+        "meshsync/sync/safety.py",
+        "        return count <= self.changes_min or count <= total * share\n",
+        "        return True\n",
+        ("tests/sync/test_safety.py",),
+    ),
+    Fault(
+        "a device whose index came back from a backup goes on with its chain",
+        "P14",
+        "meshsync/agent/replica.py",
+        "        if place is not None and place != mark.place:\n            self._own = None\n",
+        "",
+        ("tests/agent/test_agent_index_mark.py",),
+    ),
+    Fault(
+        "the time of a device decides which version shows",
+        "P17",
+        "meshsync/sync/listing.py",
+        "            faces.sort(key=lambda f: (_RANK[f.content.kind], f.stamp, f.node))\n",
+        "            faces.sort(key=lambda f: (_RANK[f.content.kind], f.mtime_ns, f.node))\n",
+        ("tests/model", "tests/sync"),
+    ),
+    Fault(
+        "the history tells what was shown when a removal arrived, not what was removed",
+        "P10",
+        "meshsync/agent/history.py",
+        "    known = [version for each in versions if (version := view.version(each)) is not None]\n",
+        "    known = list(view.live_versions(node))\n",
+        ("tests/agent/test_agent_history.py",),
+    ),
+    Fault(
+        "a full disk is met in the middle of a file",
+        "P15",
+        "meshsync/folder/staging.py",
+        "        if free < wanted:\n",
+        "        if False:\n",
+        ("tests/folder/test_folder_apply.py",),
     ),
     # --- what is durable and what is believed -------------------------------------------------------------------
     Fault(
