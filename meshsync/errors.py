@@ -147,6 +147,12 @@ class AgentNotRunning(MeshsyncError):
     exit_code = 4
 
 
+class TextsClash(MeshsyncError):
+    """Two texts changed the same lines differently, or cannot be merged at all: the user decides; all is as it was."""
+
+    exit_code = 6
+
+
 class IndexCorrupt(IntegrityError):
     """The local index failed its own check; it can be rebuilt from the folder and the log."""
 

@@ -247,6 +247,9 @@ BASELINE_BYTES_MAX: Final = 4 * MIB  # our own record of how far 100,000 chains 
 HELD_EXAMPLES_MAX: Final = 5  # paths shown for each hold
 HELD_ID_BYTES: Final = 3  # six digits to type; a folder has a handful of holds, and a taken id is not given again
 NODE_ROW_BYTES_MAX: Final = 64 * MIB  # a directory's moves, each with what it carried
+MERGE_BYTES_MAX: Final = 1 * MIB  # a text of more is nobody's notes, and three of them are held in memory
+PLAIN_NAME_TRIES: Final = 100  # copies of one file from one device that lie under plain names
+MERGE_DISTANCE_MAX: Final = 1000  # lines put in or left out: time and 8 bytes of memory for its square, half a second
 ANCESTORS_MAX: Final = 64  # earlier versions looked at; a joiner's staler copy shows as a conflict copy, never vanishes
 
 # --- discovery -----------------------------------------------------------------------------------------------

@@ -113,6 +113,13 @@ async def _restore(call: Call) -> api.Schema:
     return _job(call, "restore", lambda progress: call.operations.restore(request, progress))
 
 
+async def _resolve(call: Call) -> api.Schema:
+    request = call.request(api.ResolveRequest)
+    absolute(request.path)
+    absolute(request.to, "to", optional=True)
+    return _job(call, "resolve", lambda progress: call.operations.resolve(request, progress))
+
+
 async def _release(call: Call) -> api.Schema:
     request = call.request(api.HoldRequest)
     return _job(call, "release", lambda progress: call.operations.release(request))
@@ -244,6 +251,15 @@ ROUTES: tuple[Route, ...] = (
         _restore,
         request=api.RestoreRequest,
         result=api.RestoreResult,
+    ),
+    _post(
+        "/resolutions",
+        "resolve",
+        "End a conflict",
+        api.Job,
+        _resolve,
+        request=api.ResolveRequest,
+        result=api.ResolveResult,
     ),
     _post(
         "/releases",

@@ -17,6 +17,7 @@ FolderPhase = Literal["in sync", "scanning", "syncing", "paused", "held", "error
 HeldSide = Literal["publish", "apply"]
 HeldKind = Literal["deletion", "rewrite"]
 Decision = Literal["released", "rejected"]
+Winner = Literal["mine", "theirs", "both", "merged"]
 ChangeKind = Literal["created", "edited", "renamed", "deleted", "restored", "conflict"]
 JobPhase = Literal["running", "done", "failed"]
 
@@ -254,11 +255,20 @@ class ConflictCopy(Schema, frozen=True, kw_only=True):
 
 
 class Conflict(Schema, frozen=True, kw_only=True):
-    """A path with more than one version. `base` is the id of the version that both came from, if known."""
+    """A path with more than one version. `base` is the id of the version that both came from, if known.
+
+    `path` and those of the copies are below `root`, the path of the folder called `folder`. `device`, `time` and `size`
+    are those of the version that lies at the path; empty and 0 if nothing does.
+    """
 
     path: str
     copies: list[ConflictCopy]
     base: str | None = None
+    folder: str = ""
+    root: str = ""
+    device: str = ""
+    time: str = ""
+    size: int = 0
 
 
 class ConflictList(Answer, frozen=True, kw_only=True):
@@ -268,15 +278,46 @@ class ConflictList(Answer, frozen=True, kw_only=True):
 
 
 class Why(Answer, frozen=True, kw_only=True):
-    """Who changed a path, on what base, what it waits for and what would unblock it."""
+    """Who changed a path, on what base, what it waits for and what would unblock it.
+
+    `state` is one of in sync, conflict, waiting for content, waiting, blocked, held, paused, ignored, not observed,
+    not published, not durable, deleted, joining, error, unknown; `explanation` says it in a sentence or two.
+    """
 
     path: str
     state: str
+    explanation: str = ""
     version: str | None = None
     device: str | None = None
     based_on: list[str] = []
     waits_for: str | None = None
     next: str | None = None
+
+
+class ResolveRequest(Schema, frozen=True, kw_only=True):
+    """End the conflict of the absolute `path`, of a file or of one of its copies.
+
+    `mine` is what lies at the file's path, `theirs` the copy, `merged` both with their common base as text. With an
+    absolute `to` what is merged is only written there, with markers where both changed the same lines.
+    """
+
+    path: str
+    keep: Winner
+    to: str = ""
+
+
+class ResolveResult(Answer, frozen=True, kw_only=True):
+    """A conflict that ended. `now` are absolute paths of what is there; `clashes` places stand between markers.
+
+    What lost is kept on this device in `kept_in`, and in the history; each command of `undo` brings one version back.
+    """
+
+    path: str
+    keep: Winner
+    now: list[str]
+    kept_in: str = ""
+    undo: list[str] = []
+    clashes: int = 0
 
 
 class RestoreRequest(Schema, frozen=True, kw_only=True):

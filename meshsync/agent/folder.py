@@ -31,6 +31,7 @@ from meshsync.agent.opening import open_answer
 from meshsync.agent.partial_rows import PartialRows
 from meshsync.agent.relay_reader import RelayReader
 from meshsync.agent.replica import Replica
+from meshsync.agent.resolver import Resolver
 from meshsync.agent.safeguard import Safeguard
 from meshsync.agent.staged import Staged
 from meshsync.agent.uploader import Uploader
@@ -70,6 +71,7 @@ from meshsync.wire.peer_messages import Heads
 T = TypeVar("T")
 
 JOINING_KEY = "joining"  # the device that invited, until one member's whole log is here
+PAUSED_KEY = "paused"  # there while its user wants nothing exchanged
 ADDRESSES_KEY = "addresses"  # where the inviter was, one on each line
 
 
@@ -88,7 +90,6 @@ class Folder:
     ) -> None:
         """Open the index and load everything. Blocking. Raises ConfigError, IndexCorrupt, FormatUnsupported."""
         self.home = home
-        self.paused = False
         self.problems: dict[DeviceId, str] = {}
         self.damaged: dict[str, set[str]] = {}
         self.evidence: list[Evidence] = []
@@ -105,6 +106,7 @@ class Folder:
         self._uploaders: dict[DeviceId, Uploader] = {}
         self.database = machine.open_index(home.index)
         self.meta = Meta(self.database)
+        self.paused = self.meta.get(PAUSED_KEY) is not None
         self.relay_rows = RelayRows(self.database)
         membership = [open_membership(data) for data in LogRows(self.database).membership()]
         keys = unpack_keys(home.keys.read_bytes())
@@ -126,11 +128,18 @@ class Folder:
         self.loop: FolderLoop | None = None
         self.pool: FetchPool | None = None
         self._staging: Staging | None = None
+        self.resolver: Resolver | None = None
 
     @property
     def id(self) -> FolderId:
         """The folder's id."""
         return self.replica.folder
+
+    @property
+    def cut_params(self) -> CutParams:
+        """How the folder's files are cut into chunks."""
+        genesis = self.replica.membership.genesis
+        return CutParams(genesis.chunk_min, genesis.chunk_mean, genesis.chunk_max)
 
     @property
     def inviter_addresses(self) -> tuple[str, ...]:
@@ -177,8 +186,7 @@ class Folder:
         self._root = root
         self._staging = staging = Staging(root, self._runtime)
         rescued = await self._once_possible(lambda: staging.recover(self._partial.names()))
-        genesis = self.replica.membership.genesis
-        params = CutParams(genesis.chunk_min, genesis.chunk_mean, genesis.chunk_max)
+        params = self.cut_params
         local = LocalTree(self._known_rows())
         observer = Observer(root, self.keys(), params, local, self._runtime.wall_time_ns)
         applier = Applier(root, staging, await self._once_possible(lambda: _rules_of(staging)))
@@ -211,11 +219,25 @@ class Folder:
             lambda: self.joining,
         )
         await self._finish_intents(observer, applier)
+        self.resolver = Resolver(self._runtime, root, applier, observer.local, self.synced, self.keys, params)
         self._watcher = self._machine.watch(os.fsencode(self.root_path), asyncio.get_running_loop(), self._dirty)
         await self._runtime.in_thread(self._watcher.start)
         self._tasks.append(self._runtime.spawn(self._follow_replica(), "wake on log"))
         self._tasks.append(self._runtime.spawn(self._rescan(), "rescan"))
         await self.loop.run()
+
+    async def set_paused(self, paused: bool) -> None:
+        """Exchange nothing from now on, or no longer; kept over a restart."""
+
+        def write() -> None:
+            with self.database.transaction():
+                if paused:
+                    self.meta.set(PAUSED_KEY, b"1")
+                else:
+                    self.meta.delete(PAUSED_KEY)
+
+        await self._runtime.in_thread(write)
+        self.paused = paused
 
     def _staging_area(self) -> Staging:
         assert self._staging is not None

@@ -20,6 +20,7 @@ from meshsync.agent.observer import Hashed, Observation, Observer, display
 from meshsync.agent.replica import Replica
 from meshsync.agent.safeguard import Safeguard
 from meshsync.agent.staged import Staged
+from meshsync.agent.turns import Turns
 from meshsync.agent.work import Group, group_actions, may_begin, path_text, taken_out, with_later
 from meshsync.content.batch import UNNAMED_CHAIN
 from meshsync.content.record import Op
@@ -31,7 +32,7 @@ from meshsync.limits import APPLY_BATCH_MAX, APPLY_THREADS, FOLDER_RACY_WINDOW_N
 from meshsync.metalog.entry import OpenedEntry
 from meshsync.runtime import Runtime
 from meshsync.sync.actions import Move, WriteFile, gone_by
-from meshsync.sync.disk_rows import Path
+from meshsync.sync.disk_rows import LocalRow, Path
 from meshsync.sync.draft import Draft, EntryDraft, Publisher
 from meshsync.sync.reconcile import Frozen, Plan, Scope, reconcile
 from meshsync.sync.safety import Side
@@ -89,6 +90,7 @@ class FolderLoop:
         self.decisions = Decisions(
             runtime, guard, store, synced, observer, lambda: replica.view, self._publish, self.wake.note
         )
+        self.turns = Turns(self.wake.note)
         self._on_change = on_change
         self._joining = joining
         self._pending = Pending()
@@ -144,6 +146,18 @@ class FolderLoop:
                 return problem.reason.value
         return None
 
+    def seen(self, path: Path) -> LocalRow | None:
+        """Return what the last look saw at `path`."""
+        return self._observer.local.at(path)
+
+    def awaits(self, node: NodeId) -> bool:
+        """Whether the content of `node` is still to come to this device."""
+        return any(node in group.waiting for group in self._groups)
+
+    def to_apply(self, node: NodeId) -> bool:
+        """Whether something about `node` is still to be done on this disk."""
+        return any(action.node == node for group in self._groups for action in group.actions)
+
     def look_at(self, paths: Sequence[Path] | None) -> None:
         """Have these paths, or the whole folder, looked at again."""
         if paths is None:
@@ -166,12 +180,14 @@ class FolderLoop:
                     log.warning("folder at %s: %s", self._observer.root.path, error)
                     self.phase, self.problem, busy = "error", str(error), False
                     self.decisions.refuse(error)
+                    self.turns.refuse(error)
                     self._later(RETRY_BLOCKED_S, lambda: self.look_at(None))
                 self._on_change()
                 if not busy:
                     await self.wake.after(count)
         finally:
             self.decisions.refuse(ResourceError("the folder was closed"))
+            self.turns.refuse(ResourceError("the folder was closed"))
             for timer in self._timers:
                 timer.cancel()
             await self._pool.close()
@@ -188,8 +204,12 @@ class FolderLoop:
             self._replan = True
         scope = await self._look()
         if scope is None:
-            self.decisions.refuse(ResourceError("the folder's directory is not there", next_step="meshsync status"))
+            missing = ResourceError("the folder's directory is not there", next_step="meshsync status")
+            self.decisions.refuse(missing)
+            self.turns.refuse(missing)
             return False
+        if self.turns and self._first_scan_done:
+            await self.turns.carry_out()  # what it did is looked at in the next round, as any other act of the user
         if self._replica.shown_anew != self._planned_view:
             self._planned_view, self._first_scan_done = self._replica.shown_anew, False
         if scope.paths or scope.nodes or self._replan or not self._first_scan_done:
@@ -206,7 +226,7 @@ class FolderLoop:
             self._take_plan(plan, scope, full)
         moved = await self._apply_ready()
         self.phase = "in sync" if not self._groups else "syncing"
-        return moved or bool(self._pending or self._replan or self.decisions)
+        return moved or bool(self._pending or self._replan or self.decisions or self.turns)
 
     async def _plan(self, scope: Scope | None) -> Plan:
         """Plan for `scope`, everything if None, without what a safeguard holds."""

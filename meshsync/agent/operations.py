@@ -70,6 +70,13 @@ class Operations(Protocol):
     async def conflicts(self, folder: str) -> api.ConflictList:
         """Return the paths in conflict of `folder` (empty: all)."""
 
+    async def resolve(self, request: api.ResolveRequest, progress: Progress) -> api.ResolveResult:
+        """End a conflict by changes of files like any of the user's; return when they are made, before they are told.
+
+        Raises NotFound (no conflict there), ConfigError (that cannot win), TextsClash, SourceUnavailable (the common
+        base), TransientError (a file was changed meanwhile), RoleForbids, ResourceError.
+        """
+
     async def held_changes(self, folder: str) -> api.HeldList:
         """Return the mass changes of `folder` (empty: all) that wait for a decision. Raises NotFound."""
 

@@ -19,11 +19,13 @@ from meshsync.errors import (
     PeerError,
     PeerTimeout,
     ResourceError,
+    TextsClash,
     TransientError,
 )
 
 _STATUS: tuple[tuple[type[MeshsyncError], int], ...] = (  # the first class that fits decides
     (NotFound, 404),
+    (TextsClash, 409),
     (ConfigError, 400),
     (AccessError, 403),
     (PeerTimeout, 504),

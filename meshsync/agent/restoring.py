@@ -11,6 +11,7 @@ from pathlib import Path
 from meshsync.agent.daemon import Agent
 from meshsync.agent.folder import Folder, check_present
 from meshsync.agent.history import unpack_content
+from meshsync.agent.kept import find_kept
 from meshsync.agent.observer import display
 from meshsync.agent.operations import Progress
 from meshsync.agent.version_fetch import VersionFetch
@@ -23,12 +24,18 @@ from meshsync.sync.disk_rows import Path as TreePath
 
 async def version_pieces(agent: Agent, folder: Folder, row: VersionRow) -> AsyncIterator[bytes]:
     """Yield the content of a version in order. Raises SourceUnavailable if a piece cannot be had in CAT_WAIT_S."""
+    content = unpack_content(row.content)
+    kept = await agent.runtime.in_thread(find_kept, folder.root_path, content, folder.keys(), folder.cut_params)
+    if kept is not None:
+        for kept_piece in kept.pieces():
+            yield kept_piece
+        return
     fetch = VersionFetch(
         agent.runtime,
         folder.fetcher,
         folder.local,
         folder.keys(),
-        content=unpack_content(row.content),
+        content=content,
         chunk_min=folder.replica.membership.genesis.chunk_min,
         path=os.fsdecode(row.path),
     )

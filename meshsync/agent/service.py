@@ -7,10 +7,11 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 from meshsync.agent import api_schema as api
-from meshsync.agent import held_report, status_report, versions_report
+from meshsync.agent import held_report, resolving, status_report, versions_report
 from meshsync.agent.daemon import Agent
 from meshsync.agent.decisions import Verb
 from meshsync.agent.doctor import examine
+from meshsync.agent.explain import explain
 from meshsync.agent.folder import Folder, check_present
 from meshsync.agent.founding import check_root, found_folder
 from meshsync.agent.history import unpack_content
@@ -161,8 +162,12 @@ class Service:
     async def conflicts(self, folder: str) -> api.ConflictList:
         found: list[api.Conflict] = []
         for each in versions_report.folders_of(self._agent, folder):
-            found.extend(versions_report.conflicts(self._agent, each))
+            found.extend(resolving.conflicts(self._agent, each))
         return api.ConflictList(conflicts=found)
+
+    async def resolve(self, request: api.ResolveRequest, progress: Progress) -> api.ResolveResult:
+        folder, inside = versions_report.locate(self._agent, request.path)
+        return await resolving.resolve(self._agent, folder, inside, request)
 
     async def held_changes(self, folder: str) -> api.HeldList:
         found: list[api.HeldChange] = []
@@ -186,32 +191,16 @@ class Service:
 
     async def why(self, path: str) -> api.Why:
         folder, inside = versions_report.locate(self._agent, path)
-        shown = folder.replica.view.resolve(inside) if inside else None
-        waits = folder.loop.blocked().get(inside) if folder.loop is not None else None
-        problem = folder.loop.problem_at(inside) if folder.loop is not None else None
-        if shown is None or shown.face.version is None:
-            state = "not synced" if problem else "unknown"
-            return api.Why(path=path, state=state, waits_for=problem or waits)
-        rows = folder.replica.versions.by_node(shown.face.node)
-        answers = versions_report.listed(self._agent, folder, rows)
-        version = folder.replica.view.version(shown.face.version)
-        return api.Why(
-            path=path,
-            state="in sync" if folder.synced.at(inside) else "waiting",
-            version=shown.face.version.hex(),
-            device=answers[0].device if answers else None,
-            based_on=[name.hex() for name in (version.replaces if version is not None else ())],
-            waits_for=waits or problem,
-        )
+        return explain(self._agent, folder, inside, path)
 
     async def pause(self, folder: str) -> None:
         for each in versions_report.folders_of(self._agent, folder):
-            each.paused = True
+            await each.set_paused(True)
         self._agent.refresh()
 
     async def resume(self, folder: str) -> None:
         for each in versions_report.folders_of(self._agent, folder):
-            each.paused = False
+            await each.set_paused(False)
         self._agent.refresh()
 
     async def rescan(self, folder: str) -> None:
@@ -239,11 +228,11 @@ class Service:
             raise PeerTimeout(
                 f"not in sync after {request.timeout_s:g} s",
                 folder=display(tuple(name.encode() for name in waiting)),
-                next_step="meshsync held" if any(folder.guard.holds for folder in folders) else "meshsync status",
+                next_step=_after_waiting(folders),
             ) from None
 
     def _waited_for(self, folder: Folder, durable: bool) -> bool:
-        if not status_report.in_sync(self._agent, folder):
+        if folder.paused or not status_report.in_sync(self._agent, folder):
             return False
         return not durable or (status_report.is_relayed(folder) and not status_report.not_durable(folder))
 
@@ -252,3 +241,10 @@ class Service:
 
     async def stop(self) -> None:
         self._agent.stopping.set()
+
+
+def _after_waiting(folders: list[Folder]) -> str:
+    """Return what to type after a wait in vain."""
+    if any(folder.paused for folder in folders):
+        return "meshsync resume"
+    return "meshsync held" if any(folder.guard.holds for folder in folders) else "meshsync status"

@@ -71,7 +71,7 @@ def folder_state(agent: Agent, folder: Folder) -> api.FolderState:
     files = total = 0
     conflicts = 0
     for row in folder.rows():
-        if row.copy_of is not None or row.name != row.natural:
+        if row.order == 0 and (row.copy_of is not None or row.name != row.natural):
             conflicts += 1
         if row.kind is not Kind.DIRECTORY and row.order == 0:
             files += 1
@@ -196,7 +196,7 @@ def _rtt_ms(link: Link | None) -> float | None:
 def status(agent: Agent) -> api.Status:
     """Return everything at a glance."""
     folders = [folder_state(agent, folder) for folder in sorted(agent.folders.values(), key=lambda f: f.name)]
-    idle = all(state.state in ("in sync", "paused") and not state.not_durable for state in folders)
+    idle = all(in_sync(agent, folder) and not not_durable(folder) for folder in agent.folders.values())
     return api.Status(
         idle=idle,
         device=api.DeviceName(id=agent.keys.device.hex(), name=agent.options.name),

@@ -146,28 +146,3 @@ def all_versions(agent: Agent, folder: Folder, deleted: bool) -> list[api.Versio
             answers.extend(listed(agent, folder, rows))
     answers.sort(key=lambda answer: answer.time, reverse=True)
     return answers
-
-
-def conflicts(agent: Agent, folder: Folder) -> list[api.Conflict]:
-    """Return the paths in conflict of one folder."""
-    names = agent.names()
-    found: dict[str, list[api.ConflictCopy]] = {}
-    for row in folder.rows():
-        if row.copy_of is None and row.name == row.natural:
-            continue
-        path = folder.synced.path_of(row.node)
-        if path is None:
-            continue
-        version = folder.replica.versions.get(row.versions[0]) if row.versions else None
-        of = folder.synced.path_of(row.copy_of) if row.copy_of is not None else None
-        chain = folder.replica.chains.rows(row.versions[0][:32]) if row.versions else []  # type: ignore[arg-type]
-        original = display(of or (*path[:-1], row.natural))
-        found.setdefault(original, []).append(
-            api.ConflictCopy(
-                path=display(path),
-                device=names.get(chain[0].device, "") if chain else "",
-                time=time_text(version.time_ns if version else row.mtime_ns),
-                size=row.content.size,
-            )
-        )
-    return [api.Conflict(path=path, copies=copies) for path, copies in sorted(found.items())]

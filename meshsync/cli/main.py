@@ -32,6 +32,7 @@ COMMANDS = {  # name: (module, one line of help); the help stands here so that l
     "cat": ("history", "Print a version of a file."),
     "restore": ("history", "Bring an old version back."),
     "conflicts": ("conflict", "List the files in conflict."),
+    "resolve": ("conflict", "End a conflict: keep one version, or both."),
     "held": ("hold", "List mass changes that wait for a decision."),
     "release": ("hold", "Let a held change pass."),
     "reject": ("hold", "Undo a held change."),

@@ -10,8 +10,10 @@ from typing import Final
 from meshsync.folder import faults
 from meshsync.folder.names import CONTROL_NAME
 from meshsync.folder.root import Root
-from meshsync.folder.swap import NO_LINKS, is_expected, move_new, status_or_none
+from meshsync.folder.swap import NO_LINKS, Entry, is_expected, move_new, status_or_none
+from meshsync.folder.syscalls import Syscalls
 from meshsync.folder.types import Changed, Done, Outcome, RelativePath, Stat
+from meshsync.limits import FOLDER_READ_WINDOW_BYTES
 
 KEPT_NAME: Final = b"kept"
 
@@ -21,11 +23,12 @@ def kept_path(label: bytes) -> RelativePath:
     return (CONTROL_NAME, KEPT_NAME, label)
 
 
-def set_aside(root: Root, path: RelativePath, label: bytes, expected: Stat) -> Outcome:
+def set_aside(root: Root, path: RelativePath, label: bytes, expected: Stat, *, stays: bool = False) -> Outcome:
     """Keep the file or link `expected` at `path` under `label` also. Blocking.
 
     Done tells its stat now, a second name having moved its ctime; where the file system has no second names it was
-    moved there, and the stat is None. Changed if it is not what lies there, or the label has such a path already.
+    moved there, and the stat is None; with `stays` it is copied instead, so that the path is never empty. Changed if it
+    is not what lies there, or the label has such a path already.
     """
     syscalls = root.syscalls
     try:
@@ -41,7 +44,10 @@ def set_aside(root: Root, path: RelativePath, label: bytes, expected: Stat) -> O
             except OSError as error:
                 if error.errno not in NO_LINKS:
                     raise
-                move_new(syscalls, fd, path[-1], kept_fd, path[-1])
+                if stays:
+                    _copy(syscalls, Entry(fd, path[-1]), Entry(kept_fd, path[-1]))
+                else:
+                    move_new(syscalls, fd, path[-1], kept_fd, path[-1])
             syscalls.fsync(kept_fd)
             now = status_or_none(syscalls, fd, path[-1])
             return Done(now.stat if now is not None else None)
@@ -56,3 +62,25 @@ def _make_directories(root: Root, path: RelativePath) -> None:
             if status_or_none(root.syscalls, fd, path[depth - 1]) is None:
                 root.syscalls.make_directory(fd, path[depth - 1], 0o700)
                 root.syscalls.fsync(fd)
+
+
+def _copy(syscalls: Syscalls, source: Entry, target: Entry) -> None:
+    """Copy a regular file. Raises OSError; what was copied then goes away again."""
+    source_fd = syscalls.open_file(source.fd, source.name)
+    try:
+        target_fd = syscalls.create(target.fd, target.name)
+        try:
+            offset = 0
+            while data := syscalls.read(source_fd, FOLDER_READ_WINDOW_BYTES, offset):
+                view = memoryview(data)
+                while view:
+                    count = syscalls.write(target_fd, view, offset)
+                    view, offset = view[count:], offset + count
+            syscalls.fsync(target_fd)
+        except OSError:
+            syscalls.unlink(target.fd, target.name)
+            raise
+        finally:
+            syscalls.close(target_fd)
+    finally:
+        syscalls.close(source_fd)

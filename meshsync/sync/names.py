@@ -38,6 +38,12 @@ def derived_name(name: bytes, device: DeviceId, node: NodeId, attempt: int = 0) 
     return _cut(stem, NAME_BYTES_MAX - len(mark) - len(extension)) + mark + extension
 
 
+def marked_name(name: bytes, mark: bytes) -> bytes:
+    """Return `name` with `mark` before its extension, cut between UTF-8 characters to at most NAME_BYTES_MAX bytes."""
+    stem, extension = _split(name)
+    return _cut(stem, NAME_BYTES_MAX - len(mark) - len(extension)) + mark + extension
+
+
 def _mark(device: DeviceId, node: NodeId, digits: int) -> bytes:
     return f" (conflict {device[:2].hex()} {digest('derived-name', node).hex()[:digits]})".encode()
 

@@ -25,6 +25,17 @@ def twin(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[AgentTwin]
         yield agent
 
 
+CONFLICT = api.Conflict(
+    path="plan.txt",
+    copies=[api.ConflictCopy(path="plan (desk).txt", device="desk", time=TIME, size=4)],
+    folder="Docs",
+    root="/home/ann/Docs",
+    device="laptop",
+    time=TIME,
+    size=7,
+)
+
+
 class Shell:
     """Runs command lines and remembers what they printed."""
 
@@ -143,6 +154,48 @@ def test_conflicts_exit_with_6_only_if_there_are_any(twin: AgentTwin, shell: She
     twin.conflict_list = [api.Conflict(path="plan.txt", copies=[copy])]
     assert "plan (desk).txt" in shell("conflicts", code=6)
     assert shell.json("conflicts", code=6)["conflicts"][0]["copies"][0].keys() == {"path", "device", "time", "size"}
+
+
+def test_conflicts_show_every_version_with_its_device_and_what_to_type(twin: AgentTwin, shell: Shell) -> None:
+    twin.conflict_list = [CONFLICT]
+    lines = shell("conflicts", code=6).splitlines()
+    assert lines[0].split() == ["PATH", "IS", "DEVICE", "TIME", "SIZE"]
+    assert lines[1].split()[:3] == ["~/Docs/plan.txt", "here", "laptop"]
+    assert "~/Docs/plan (desk).txt" in lines[2] and "desk" in lines[2] and "4 B" in lines[2]
+    assert lines[3] == "Next: meshsync resolve PATH --keep mine|theirs|both|merged"
+
+
+def test_resolve_tells_what_is_there_what_is_kept_and_how_to_undo_it(twin: AgentTwin, shell: Shell) -> None:
+    twin.conflict_list = [CONFLICT]
+    assert shell("resolve", "/home/ann/Docs/plan.txt", "--keep", "mine").splitlines() == [
+        "~/Docs/plan.txt is there.",
+        "What lost is kept in ~/Docs/.meshsync/kept/3f9a01",
+        f"Undo: meshsync restore /home/ann/Docs/plan.txt --version {'a' * 88}",
+    ]
+    assert twin.calls == [("resolve", api.ResolveRequest(path="/home/ann/Docs/plan.txt", keep="mine"))]
+    shell("resolve", "/home/ann/Docs/plan.txt", "--keep", "mine", code=3)
+
+
+def test_resolve_needs_a_winner_and_a_merge_that_clashes_can_be_written_elsewhere(
+    twin: AgentTwin, shell: Shell, tmp_path: Path
+) -> None:
+    twin.conflict_list = [CONFLICT]
+    shell("resolve", "/home/ann/Docs/plan.txt", code=2)
+    shell("resolve", "/home/ann/Docs/plan.txt", "--keep", "merged", code=6)
+    assert "--to FILE" in shell.err
+    to = str(tmp_path / "merged.txt")
+    assert "at 2 places" in shell("resolve", "/home/ann/Docs/plan.txt", "--keep", "merged", "--to", to)
+    answer = shell.json("resolve", "/home/ann/Docs/plan.txt", "--keep", "merged", "--to", to)
+    assert answer.keys() >= {"schema", "path", "keep", "now", "kept_in", "undo", "clashes"}
+
+
+def test_why_explains_in_a_sentence_and_says_what_to_do(twin: AgentTwin, shell: Shell) -> None:
+    assert shell("why", "/x").splitlines() == [
+        "/x: waiting for content",
+        "  Its new content, by desk, is not here yet.",
+        "  waits for: desk",
+        "  next: Start meshsync on desk",
+    ]
 
 
 def test_held_says_what_waits_and_what_to_type(twin: AgentTwin, shell: Shell) -> None:

@@ -44,7 +44,9 @@ def test_every_documented_option_exists(name: str) -> None:
     assert set(re.findall(r"--[\w-]+", usage)) <= options
 
 
-@pytest.mark.parametrize("page", ["README.md", "docs/quick-start.md", "docs/testing.md", "docs/cli.md"])
+@pytest.mark.parametrize(
+    "page", ["README.md", "docs/quick-start.md", "docs/testing.md", "docs/cli.md", "docs/guide/conflicts.md"]
+)
 def test_commands_and_links_in_the_documents_exist(page: str) -> None:
     text = (ROOT / page).read_text()
     used = set(re.findall(r"(?:^|[/$`\s])meshsync ([a-z]+)(?=[\s`])", text, re.MULTILINE))

@@ -13,7 +13,7 @@ from meshsync.agent.events import EventRing
 from meshsync.agent.home import Home
 from meshsync.agent.local_api import LocalApi
 from meshsync.agent.operations import Operations, Progress
-from meshsync.errors import ChunkMismatch, NotFound, PeerTimeout, RoleForbids, TicketInvalid
+from meshsync.errors import ChunkMismatch, NotFound, PeerTimeout, RoleForbids, TextsClash, TicketInvalid
 from meshsync.runtime import SystemRuntime
 
 TIME = "2026-01-31T12:00:00.000000Z"
@@ -136,6 +136,23 @@ class AgentTwin:
     async def conflicts(self, folder: str) -> api.ConflictList:
         return api.ConflictList(conflicts=self.conflict_list)
 
+    async def resolve(self, request: api.ResolveRequest, progress: Progress) -> api.ResolveResult:
+        self.calls.append(("resolve", request))
+        if not self.conflict_list:
+            raise NotFound("the path is not in conflict", path=request.path, next_step="meshsync conflicts")
+        if request.keep == "merged":
+            if not request.to:
+                raise TextsClash("both sides changed the same lines", path=request.path, next_step="Add --to FILE")
+            return api.ResolveResult(path=request.path, keep=request.keep, now=[request.to], clashes=2)
+        self.conflict_list.clear()
+        return api.ResolveResult(
+            path=request.path,
+            keep=request.keep,
+            now=[request.path],
+            kept_in="/home/ann/Docs/.meshsync/kept/3f9a01",
+            undo=[f"meshsync restore {request.path} --version {'a' * 88}"],
+        )
+
     async def held_changes(self, folder: str) -> api.HeldList:
         return api.HeldList(held=self.held_list)
 
@@ -154,7 +171,13 @@ class AgentTwin:
         return api.HoldResult(id=held.id, decision=decision, count=held.count, kept_in=kept_in)
 
     async def why(self, path: str) -> api.Why:
-        return api.Why(path=path, state="waiting", waits_for="desk", next="start the agent on desk")
+        return api.Why(
+            path=path,
+            state="waiting for content",
+            explanation="Its new content, by desk, is not here yet.",
+            waits_for="desk",
+            next="Start meshsync on desk",
+        )
 
     async def pause(self, folder: str) -> None:
         self.calls.append(("pause", folder))
