@@ -155,13 +155,14 @@ class Resolver:
             done.touched += [at, conflict.path]
             done.now.append(conflict.path)
             return
-        expected = self._keep(conflict.path, present, done)
         done.touched.append(conflict.path)
         if row.kind is Kind.LINK:
+            expected = self._keep(conflict.path, present, done)
             outcome = self._applier.make_link(conflict.path, row.content.target, row.mtime_ns, expected)
         else:
             staged = self._staged(conflict.path, at, row, data)
             try:
+                expected = self._keep(conflict.path, present, done)
                 outcome = self._applier.replace(conflict.path, staged, expected)
             finally:
                 staged.discard()
@@ -199,7 +200,7 @@ class Resolver:
                 staged.write(offset, bytes(piece))
             offset += len(piece)
 
-        self._read_into(at, take)
+        self._read_into(at, row, take)
         if offset != staged.size:
             _require(Changed(None), at)
         return row.content
@@ -224,17 +225,20 @@ class Resolver:
         parts: list[bytes] = []
         if row.content.size > MERGE_BYTES_MAX:
             return b"\0"
-        self._read_into(at, lambda piece: parts.append(bytes(piece)))
+        self._read_into(at, row, lambda piece: parts.append(bytes(piece)))
         data = b"".join(parts)
         if content_of([data], self._keys(), self._params)[0] != row.content:
             _require(Changed(None), at)
         return data
 
-    def _read_into(self, at: Path, take: Callable[[Buffer], None]) -> None:
+    def _read_into(self, at: Path, row: SyncedRow, take: Callable[[Buffer], None]) -> None:
+        """Read the file that the last look saw at `at`. Raises TransientError if it is another now, ResourceError."""
         cutter = Cutter(self._keys().cut_seed, self._params)
         outcome = read_file(self._root, at, cutter, take, self._runtime.wall_time_ns)
         if not isinstance(outcome, Read):
             _require(outcome, at)
+        elif outcome.stat != self._seen(at, row):
+            _require(Changed(outcome.stat), at)
 
     def _make_ordinary(self, conflict: InConflict, at: Path, row: SyncedRow, device: str, done: Resolved) -> None:
         name = row.natural if row.copy_of is None else conflict.path[-1]

@@ -222,7 +222,7 @@ CASES: tuple[Case, ...] = (
         once(write(PLAN, "Ann’s"), write(PLAN, "Bob’s")),
         {PLAN: "Ann’s", COPY: "Bob’s"},
         1,
-        "Both stay, one under the name, the same on every device. They cannot be merged: nothing tells what each changed.",
+        "Both stay; the same one has the name on every device. Nothing tells what each changed, so no merge.",
     ),
     Case(
         "Both create one directory",
