@@ -183,6 +183,7 @@ DIAL_TARGETS_MAX: Final = 1000  # announcements remembered
 UPLOAD_BATCH_BYTES: Final = 4 * MIB  # offered to a relay at once, sealed; half of WANT_BYTES_MAX: padding fits
 UPLOAD_LOOK_S: Final = 10.0  # between looks for versions of devices that went off before they uploaded them
 UPLOAD_PARTS_PIECES: Final = 1024  # pieces of a large version between two appends: 64 MiB are never uploaded again
+UPLOAD_PARTS_GROUPS_MAX: Final = 4  # such groups before other versions get a turn: seconds on a fast line
 UPLOAD_RECORD_VERSIONS_MAX: Final = 1000  # versions in one stored record: a receipt comes within seconds
 RELAY_APPEND_ENTRIES_MAX: Final = 256  # entries appended in one request: one group commit at the relay
 SYNCED_ROW_BYTES_MAX: Final = 64 * MIB  # our own row: it names every version that a path stands for

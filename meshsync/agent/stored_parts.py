@@ -36,8 +36,8 @@ class Part:
     lists: tuple[ChunkId, ...]
 
 
-class ListAbsent(Exception):
-    """A manifest list is not on this device."""
+class ContentAbsent(Exception):
+    """A list or chunk of a version is not on this device."""
 
 
 def is_in_parts(content: Content) -> bool:
@@ -54,7 +54,7 @@ def pieces_of(content: Content, list_bytes: ListBytes) -> list[Piece] | None:
         return [Piece(root.id, BlobKind.CHUNK, root.size)]
     try:
         part, _ = _part(root, list_bytes)
-    except ListAbsent:
+    except ContentAbsent:
         return None
     return list(part.pieces)
 
@@ -62,7 +62,7 @@ def pieces_of(content: Content, list_bytes: ListBytes) -> list[Piece] | None:
 def parts_of(content: Content, list_bytes: ListBytes, is_stored: Callable[[ChunkId], bool]) -> Iterator[Part]:
     """Yield the parts of a version that `is_stored` does not know, each after those below it, the root's last.
 
-    At most one path of lists is held. Raises ListAbsent.
+    At most one path of lists is held. Raises ContentAbsent.
     """
     root = root_node(content)
     if root is None or is_stored(root.id):
@@ -84,7 +84,7 @@ def _part(node: Node, list_bytes: ListBytes) -> tuple[Part, tuple[Node, ...]]:
     """Return the part of the list `node`, and the lists that it names."""
     data = list_bytes(node.id)
     if data is None:
-        raise ListAbsent
+        raise ContentAbsent
     children = expand(node, data)
     own = Piece(node.id, BlobKind.MANIFEST, len(data))
     if node.level == 1:

@@ -14,7 +14,7 @@ from functools import partial
 from meshsync.agent.conversation import RelayConversation
 from meshsync.agent.local_chunks import LocalChunks
 from meshsync.agent.replica import Replica
-from meshsync.agent.stored_parts import ListAbsent, Part, Piece, is_in_parts, parts_of, pieces_of
+from meshsync.agent.stored_parts import ContentAbsent, Part, Piece, is_in_parts, parts_of, pieces_of
 from meshsync.content.record import Content
 from meshsync.content.seal import BlobKind, seal_chunk
 from meshsync.content.stored_list import StoredItem, seal_stored_list
@@ -28,6 +28,7 @@ from meshsync.index.version_rows import VersionRow
 from meshsync.limits import (
     STORED_BLOBS_MAX,
     UPLOAD_BATCH_BYTES,
+    UPLOAD_PARTS_GROUPS_MAX,
     UPLOAD_PARTS_PIECES,
     UPLOAD_RECORD_VERSIONS_MAX,
     WANT_ITEMS_MAX,
@@ -51,14 +52,6 @@ from meshsync.wire.relay_messages import (
     Wanted,
     refusal_error,
 )
-
-
-@dataclass(frozen=True, slots=True)
-class _Needs:
-    """What a version needs at the relay: pieces, None if that is not known here, or what is stored `in_parts`."""
-
-    pieces: list[Piece] | None
-    in_parts: Content | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,54 +85,66 @@ class Uploader:
         self._on_receipt = on_receipt
         self.sent_bytes = 0
 
-    async def upload(self, link: Link, versions: Sequence[VersionRow]) -> int:
-        """Make as many of `versions` durable at the relay as one record takes; return how many are done.
+    async def upload(self, link: Link, versions: Sequence[VersionRow]) -> bool:
+        """Make some of `versions` durable at the relay; return whether it is worth to go on at once.
 
-        A version whose content is no longer here is done by being declared gone, if this device wrote it; otherwise it
-        is left for whoever holds it. Raises TransientError, AccessError, StorageFull, PeerError.
+        Those that one record can hold come first, together; of the others one is brought a bounded part further, so
+        that none waits long behind a large one. A version whose content is no longer here is done by being declared
+        gone, if this device wrote it; otherwise it is left for whoever holds it. Raises TransientError, AccessError,
+        StorageFull, PeerError.
         """
         conversation = RelayConversation(await link.open_stream(Priority.BULK))
         try:
             await conversation.send(Attach(self._replica.folder))
             await conversation.expect(Attached)
-            wanted = await self._runtime.in_thread(self._plan, versions[:UPLOAD_RECORD_VERSIONS_MAX])
-            items = await self._upload_pieces(
-                conversation, [piece for needs in wanted.values() for piece in needs.pieces or ()]
-            )
-            dots: list[Dot] = []
-            gone: list[Dot] = []
-            parts: list[RecordId] = []
-            for dot, needs in wanted.items():
-                part = await self._store_parts(conversation, needs.in_parts) if needs.in_parts is not None else None
-                if part is not None:
-                    parts.append(part)
-                if part is not None or (needs.in_parts is None and _complete(needs.pieces, items)):
-                    dots.append(dot)
-                elif self._is_own(dot):
-                    gone.append(dot)
-            if not dots and not gone:
-                return 0
-            stored = {piece.chunk: items[piece.chunk] for dot in dots for piece in wanted[dot].pieces or ()}
-            record = await self._runtime.in_thread(self._make_record, stored, dots, gone, parts)
-            return len(dots) + len(gone) if await self._append(conversation, [record]) else 0
+            small, large = await self._runtime.in_thread(self._plan, versions[:UPLOAD_RECORD_VERSIONS_MAX])
+            if small and await self._upload_small(conversation, small):
+                return True
+            for dot, content in large.items():
+                if await self._upload_large(conversation, dot, content):
+                    return True
+            return False
         finally:
             conversation.reset()
 
-    def _plan(self, versions: Sequence[VersionRow]) -> dict[Dot, _Needs]:
-        """Return what each version needs, for as many as one record takes."""
-        wanted: dict[Dot, _Needs] = {}
+    def _plan(self, versions: Sequence[VersionRow]) -> tuple[dict[Dot, list[Piece] | None], dict[Dot, Content]]:
+        """Return the pieces of each version for one record, None where that is not known here, and the large ones."""
+        small: dict[Dot, list[Piece] | None] = {}
+        large: dict[Dot, Content] = {}
         count = 0
         for version in versions:
             content = self._content_of(version)
             if is_in_parts(content):
-                wanted[version.dot] = _Needs(None, content)
+                large[version.dot] = content
                 continue
             pieces = pieces_of(content, self._chunks.list_bytes)
             count += len(pieces or ())
             if count > STORED_BLOBS_MAX:
                 break
-            wanted[version.dot] = _Needs(pieces, None)
-        return wanted
+            small[version.dot] = pieces
+        return small, large
+
+    async def _upload_small(self, conversation: RelayConversation, wanted: dict[Dot, list[Piece] | None]) -> bool:
+        """Store versions in one record; return whether any is done."""
+        items = await self._upload_pieces(conversation, [piece for pieces in wanted.values() for piece in pieces or ()])
+        dots = [dot for dot, pieces in wanted.items() if _complete(pieces, items)]
+        gone = [dot for dot in wanted.keys() - set(dots) if self._is_own(dot)]
+        if not dots and not gone:
+            return False
+        stored = {piece.chunk: items[piece.chunk] for dot in dots for piece in wanted[dot] or ()}
+        return await self._append(conversation, [await self._runtime.in_thread(self._make_record, stored, dots, gone)])
+
+    async def _upload_large(self, conversation: RelayConversation, dot: Dot, content: Content) -> bool:
+        """Bring one version in parts; return whether it got further."""
+        try:
+            part, moved = await self._store_parts(conversation, content)
+        except ContentAbsent:
+            if not self._is_own(dot):
+                return False
+            return await self._append(conversation, [self._make_record({}, gone=[dot])])
+        if part is None:
+            return moved
+        return await self._append(conversation, [self._make_record({}, dots=[dot], parts=[part])])
 
     def _is_own(self, version: Dot) -> bool:
         rows = self._replica.chains.rows(version[:32])  # type: ignore[arg-type]
@@ -147,27 +152,30 @@ class Uploader:
 
     # --- a large version, part by part ------------------------------------------------------------------------
 
-    async def _store_parts(self, conversation: RelayConversation, content: Content) -> RecordId | None:
-        """Store every part that the relay does not have yet; return the record of the root, None if some is not here.
+    async def _store_parts(self, conversation: RelayConversation, content: Content) -> tuple[RecordId | None, bool]:
+        """Store parts that the relay does not have yet, UPLOAD_PARTS_GROUPS_MAX groups at the most.
 
-        What was stored stays known, so that an upload that was interrupted goes on and the next version of the file
-        stores only its new parts.
+        Returns the record of the root, None if there is more to do, and whether anything was stored. What was stored
+        stays known, so that an upload that was interrupted goes on and the next version of the file stores only its
+        new parts. Raises ContentAbsent if some of it is not here.
         """
         stored = partial(self._relay_rows.part, self._relay)
         parts = parts_of(content, self._chunks.list_bytes, lambda name: stored(name) is not None)
-        try:
-            while group := await self._runtime.in_thread(_take, parts):
-                items = await self._upload_pieces(conversation, [piece for part in group for piece in part.pieces])
-                if not all(_complete(part.pieces, items) for part in group):
-                    return None
-                records = await self._runtime.in_thread(self._part_records, group, items)
-                if not await self._append(conversation, list(records.values())):
-                    return None
-                names = [(part, stored_id(record)) for part, record in records.items()]
-                await self._runtime.in_thread(self._relay_rows.put_parts, self._relay, names)
-        except ListAbsent:
-            return None
-        return await self._runtime.in_thread(stored, content.root)
+        moved = False
+        for _ in range(UPLOAD_PARTS_GROUPS_MAX):
+            group = await self._runtime.in_thread(_take, parts)
+            if not group:
+                break
+            items = await self._upload_pieces(conversation, [piece for part in group for piece in part.pieces])
+            if not all(_complete(part.pieces, items) for part in group):
+                raise ContentAbsent
+            records = await self._runtime.in_thread(self._part_records, group, items)
+            if not await self._append(conversation, list(records.values())):
+                break
+            names = [(part, stored_id(record)) for part, record in records.items()]
+            await self._runtime.in_thread(self._relay_rows.put_parts, self._relay, names)
+            moved = True
+        return await self._runtime.in_thread(stored, content.root), moved
 
     def _part_records(self, group: Sequence[Part], items: dict[ChunkId, StoredItem]) -> dict[ChunkId, bytes]:
         made: dict[ChunkId, bytes] = {}
