@@ -40,6 +40,9 @@ from meshsync.sync.synced_tree import SyncedTree
 
 log = logging.getLogger(__name__)
 
+PASSING = (Reason.IO, Reason.BUSY)
+"""Why a path may not be observed for a while, with no event when that is over."""
+
 
 @dataclass(slots=True)
 class Pending:
@@ -269,6 +272,9 @@ class FolderLoop:
         if seen.again:
             again = list(seen.again)
             self._later(FOLDER_RACY_WINDOW_NS / 1e9 + 0.1, lambda: self.look_at(again))
+        passing = [path for path, problem in seen.problems.items() if problem.reason in PASSING]
+        if passing:
+            self._later(RETRY_BLOCKED_S, lambda: self.look_at(passing))
 
     def _later(self, seconds: float, action: Callable[[], None]) -> None:
         async def wait() -> None:

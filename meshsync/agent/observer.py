@@ -94,7 +94,9 @@ class Observer:
                 seen.problems.update((problem.path, problem) for problem in step.problems)
         self._forget(wanted, found, absent, seen)
         self._take_all(self._still_left(wanted) + found, wanted is not None and not seen.changed, seen)
-        seen.cleared = not problems <= self.problems.keys()
+        cleared = problems - self.problems.keys()
+        seen.cleared = bool(cleared)
+        seen.changed |= cleared  # nothing was planned there, though what lies there may be as it was seen before
         return seen
 
     def is_as_seen(self, path: Path) -> bool:

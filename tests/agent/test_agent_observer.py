@@ -12,6 +12,7 @@ from meshsync.agent.observer import Observer
 from meshsync.chunking.cut import CutParams
 from meshsync.content.record import Kind
 from meshsync.crypto.folder_keys import FolderKeys, commitment
+from meshsync.folder.types import Reason
 from meshsync.ids import FolderId
 from meshsync.sync.local_tree import LocalTree
 from tests.support.folder_tree import FaultySyscalls, FolderTree
@@ -123,3 +124,17 @@ def test_it_is_told_when_what_could_not_be_observed_can_be(tmp_path: Path) -> No
         assert not observer.look([(b"d",)]).cleared
     finally:
         tree.close()
+
+
+def test_what_can_be_looked_into_again_is_planned_again_though_it_looks_as_before(tmp_path: Path) -> None:
+    syscalls = FaultySyscalls()
+    tree = FolderTree(tmp_path / "flaky", syscalls)
+    observer = Observer(tree.root, KEYS, PARAMS, LocalTree(), tree.runtime.wall_time_ns)
+    observer.look(None)
+    make_directory(tree.path / "p")
+    syscalls.fails["names"] = errno.EIO
+    assert observer.look([P]).problems[P].reason is Reason.IO
+    syscalls.fails.clear()
+    seen = observer.look([P])
+    assert P in seen.changed and not seen.problems and observer.problems == {}
+    tree.close()

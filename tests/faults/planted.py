@@ -257,6 +257,14 @@ FAULTS = (
         ("tests/promises/test_p11_twins.py",),
     ),
     Fault(
+        "what could not be observed for a moment is never planned again",
+        "P18",
+        "meshsync/agent/observer.py",
+        "        seen.changed |= cleared  #",
+        "        #",
+        ("tests/agent/test_agent_observer.py", "tests/sim"),
+    ),
+    Fault(
         "of two names that a target takes for one the second is merged with the first",
         "P11",
         "meshsync/folder/apply.py",
