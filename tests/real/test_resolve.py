@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import resource
 import shlex
 import threading
 from pathlib import Path
@@ -260,3 +261,37 @@ def test_why_names_who_has_the_content_that_is_waited_for(mesh: Mesh) -> None:
     found = desk.cli("why", str(desk.tree / "big"))
     assert found["state"] == "waiting for content" and found["waits_for"] == "laptop"
     assert "laptop" in found["next"]
+
+
+def test_why_tells_of_a_disk_that_cannot_take_a_file(mesh: Mesh) -> None:
+    laptop, desk = devices = mesh.pair(["laptop", "desk"], relay=False)
+    settle(devices)
+    resource.prlimit(desk.pid, resource.RLIMIT_FSIZE, (16 << 20, resource.RLIM_INFINITY))
+    with (laptop.tree / "big").open("wb") as file:
+        file.truncate(32 << 20)
+    laptop.rescan()
+
+    def why() -> dict[str, Any]:
+        return desk.cli("why", str(desk.tree / "big"))
+
+    until(lambda: why()["state"] == "blocked", why)
+    found = why()
+    assert found["waits_for"] and found["waits_for"] in found["explanation"] and found["next"]
+    assert desk.folder()["state"] != "in sync" and not desk.status()["idle"]
+    resource.prlimit(desk.pid, resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
+    settle(devices)
+    assert why()["state"] == "in sync"
+
+
+def test_why_tells_of_a_held_change_where_it_is_held(mesh: Mesh) -> None:
+    laptop, desk = devices = mesh.pair(["laptop", "desk"], relay=False)
+    for number in range(20):
+        write(laptop.tree / f"file {number}", f"text {number}")
+    settle(devices)
+    for path in laptop.tree.glob("file *"):
+        path.unlink()
+    laptop.rescan()
+    until(lambda: bool(laptop.cli("held")["held"]), laptop.status)
+    found = laptop.cli("why", str(laptop.tree / "file 3"))
+    assert found["state"] == "held" and "meshsync held" in found["next"]
+    assert desk.cli("why", str(desk.tree / "file 3"))["state"] == "in sync", "nobody was told"
