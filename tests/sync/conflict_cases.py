@@ -10,14 +10,26 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from hashlib import sha256
+from typing import Protocol
 
 from meshsync.content.record import Content, Kind
 from tests.sync.device_twin import DeviceTwin, settle
-from tests.sync.disk_twin import DiskTwin, Path
+from tests.sync.disk_twin import Path
 
 DIRECTORY = "a directory"
 EXECUTABLE = ", executable"
 Tree = dict[str, str]
+
+
+class Hands(Protocol):
+    """What a user does to a disk, simulated or real."""
+
+    def write(self, path: Path, content: Content) -> None: ...
+    def make_directory(self, path: Path) -> None: ...
+    def delete(self, path: Path) -> None: ...
+    def rename(self, source: Path, target: Path) -> None: ...
+    def set_executable(self, path: Path, executable: bool) -> None: ...
+    def tree(self) -> dict[Path, tuple[Content, bool]]: ...
 
 
 @dataclass(frozen=True)
@@ -25,7 +37,7 @@ class Act:
     """Something a user does, in words that follow the user's name, and as it is done."""
 
     words: str
-    do: Callable[[DiskTwin], None]
+    do: Callable[[Hands], None]
 
 
 @dataclass(frozen=True)
@@ -40,7 +52,7 @@ class Case:
     note: str
 
 
-def path_of(disk: DiskTwin, name: str) -> Path:
+def path_of(disk: Hands, name: str) -> Path:
     """Return the path of `name`, in which `…` stands for what a conflict copy on `disk` is called."""
     if "…" in name:
         (name,) = [shown for shown in listing(disk) if plain(shown) == name]
@@ -51,7 +63,7 @@ def plain(name: str) -> str:
     return re.sub(r"\(conflict [0-9a-f ]+\)", "(conflict …)", name)
 
 
-def listing(disk: DiskTwin) -> Tree:
+def listing(disk: Hands) -> Tree:
     """Return what lies on `disk`, by its real names."""
     found = {}
     for path, (content, executable) in disk.tree().items():
@@ -102,9 +114,9 @@ def once(ann: Act | tuple[Act, ...], bob: Act | tuple[Act, ...]) -> tuple[tuple[
     return ((ann if isinstance(ann, tuple) else (ann,), bob if isinstance(bob, tuple) else (bob,)),)
 
 
-def play(case: Case) -> tuple[DeviceTwin, DeviceTwin]:
-    """Let the case happen on two devices of the real engine; return them after they met."""
-    ann, bob = DeviceTwin(1), DeviceTwin(2)
+def play(case: Case, numbers: tuple[int, int] = (1, 2)) -> tuple[DeviceTwin, DeviceTwin]:
+    """Let the case happen on two devices of the real engine, with these numbers; return them after they met."""
+    ann, bob = (DeviceTwin(number) for number in numbers)
     for name, text in case.before.items():
         (directory(name) if text == DIRECTORY else write(name, text)).do(ann.disk)
     settle(ann, bob)
