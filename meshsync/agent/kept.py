@@ -16,6 +16,7 @@ from meshsync.content.manifest_builder import ManifestBuilder
 from meshsync.content.record import Content, Kind
 from meshsync.content.seal import BlobKind
 from meshsync.crypto.folder_keys import FolderKeys
+from meshsync.errors import ResourceError
 from meshsync.folder.aside import KEPT_NAME
 from meshsync.folder.names import CONTROL_NAME
 from meshsync.ids import ChunkId
@@ -33,12 +34,18 @@ class KeptFile:
         self._chunks = chunks
 
     def pieces(self) -> Iterator[bytes]:
-        """Yield the content. Raises ChunkMismatch if the file is not what it was, OSError."""
-        with self._path.open("rb") as file:
-            for chunk, size in self._chunks:
-                piece = file.read(size)
-                check_chunk(self._keys, BlobKind.CHUNK, chunk, piece)
-                yield piece
+        """Yield the content. Raises ChunkMismatch if the file is another now, ResourceError if it cannot be read."""
+        at = 0
+        for chunk, size in self._chunks:
+            try:
+                with self._path.open("rb") as file:
+                    file.seek(at)
+                    piece = file.read(size)
+            except OSError as error:
+                raise ResourceError("a version that was set aside cannot be read", path=str(self._path)) from error
+            check_chunk(self._keys, BlobKind.CHUNK, chunk, piece)
+            at += size
+            yield piece
 
 
 def find_kept(root: Path, content: Content, keys: FolderKeys, params: CutParams) -> KeptFile | None:

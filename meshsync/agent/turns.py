@@ -9,7 +9,7 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
-from meshsync.errors import MeshsyncError
+from meshsync.errors import MeshsyncError, ResourceError
 
 T = TypeVar("T")
 
@@ -42,6 +42,10 @@ class Turns:
             except MeshsyncError as error:
                 if not answer.done():
                     answer.set_exception(error)
+            except BaseException:
+                if not answer.done():  # whoever asked must not wait for ever
+                    answer.set_exception(ResourceError("the folder stopped working meanwhile"))
+                raise
             else:
                 if not answer.done():
                     answer.set_result(result)
