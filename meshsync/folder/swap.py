@@ -160,14 +160,19 @@ class Swapper:
         out = self._syscalls.status(self._staging.fd, swap)
         if not came_out(expected, out):
             return Changed(out.stat, self._put_back(swap, staged, at))
-        self._syscalls.fsync(at.fd)
         try:
+            self._syscalls.fsync(at.fd)
             self._remove(swap, out, keep)
         except OSError as error:
-            if error.errno not in faults.NOT_EMPTY:
-                raise
-            rescued = self._put_back(swap, staged, at)
-            return Changed(out.stat, rescued) if rescued else Blocked(Reason.NOT_EMPTY)
+            # What is here and not recorded as applied would count as the user's: the path gets back what it had.
+            rescued = b""
+            with suppress(OSError):  # the disk refuses that too: what came out stays until the next start
+                rescued = self._put_back(swap, staged, at)
+            if rescued:
+                return Changed(out.stat, rescued)
+            if error.errno in faults.NOT_EMPTY:
+                return Blocked(Reason.NOT_EMPTY)
+            raise
         return self._done(staged.stat, at)
 
     def _put_back(self, swap: bytes, staged: Staged, at: Entry) -> bytes:
@@ -179,10 +184,11 @@ class Swapper:
             self._syscalls.exchange(self._staging.fd, swap, *at)
         except FileNotFoundError:
             return self._give_back(swap, at)
-        self._syscalls.fsync(at.fd)
         if not came_out(staged.stat, self._syscalls.status(self._staging.fd, swap)):
+            self._syscalls.fsync(at.fd)
             return swap
         staged.name = swap
+        self._syscalls.fsync(at.fd)
         return b""
 
     def _give_back(self, swap: bytes, at: Entry) -> bytes:

@@ -523,3 +523,22 @@ def test_a_removal_that_the_disk_refuses_half_way_leaves_the_file_where_it_was(t
         assert (tree.path / "f").read_bytes() == b"old" and tree.staged_names() == []
     finally:
         tree.close()
+
+
+@pytest.mark.parametrize("call", ["fsync", "unlink"])
+def test_a_replacement_that_the_disk_refuses_half_way_leaves_the_old_file_where_it_was(
+    tmp_path: Path, call: str
+) -> None:
+    calls = FaultySyscalls()
+    tree = FolderTree(tmp_path / "root", calls)
+    try:
+        (tree.path / "f").write_bytes(b"old")
+        staged, expected = tree.stage(b"new"), tree.stat("f")
+        calls.fails = {call: errno.EIO}
+        assert isinstance(tree.applier.replace((b"f",), staged, expected), Blocked)
+        calls.fails = {}
+        assert (tree.path / "f").read_bytes() == b"old"
+        assert isinstance(tree.applier.replace((b"f",), staged, tree.stat("f")), Done)
+        assert (tree.path / "f").read_bytes() == b"new" and tree.staged_names() == []
+    finally:
+        tree.close()

@@ -280,6 +280,8 @@ class Disk:
             for start in range(0, size, BLOCK_BYTES):
                 end = min(start + BLOCK_BYTES, size)
                 source = choice.choice((now, data, b""))[start:end]
+                if start < len(data) and now[start:end] == data[start:end]:
+                    source = data[start:end]  # not written since it was durable
                 pieces.append(source.ljust(end - start, b"\0"))
             now = b"".join(pieces)
         inode.data = bytearray(now)
