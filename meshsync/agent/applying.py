@@ -200,6 +200,8 @@ class ActionRunner:
         No scan sees it where it is. In the tree it is published as what it is: a new file of the user's.
         """
         stat = None
+        if isinstance(outcome, Changed) and outcome.stat is None:
+            return Done(None)  # an earlier removal took it away and could not be made durable
         if isinstance(outcome, Changed):
             stat = outcome.stat
         elif isinstance(outcome, Blocked) and outcome.reason is Reason.NOT_EMPTY and isinstance(action.target, Parked):

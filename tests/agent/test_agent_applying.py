@@ -159,6 +159,16 @@ def test_what_its_user_changed_before_it_was_parked_comes_back_into_the_tree(tre
     assert found.read_text() == "edited, and never seen"
 
 
+def test_what_was_parked_and_is_gone_already_is_recorded_as_gone(tree: FolderTree) -> None:
+    parked_directory = tree.path / ".meshsync" / "parked-0"
+    parked_directory.mkdir()
+    expected = Stat(*tree.stat(".meshsync/parked-0"))
+    parked_directory.rmdir()  # as a removal does whose fsync fails
+    node = NodeId(b"d" * 44)
+    applied = run(tree, Remove(node, Parked(0), Kind.DIRECTORY, expected, (), (node,)))
+    assert applied.gone == [node] and not applied.changed and not applied.blocked
+
+
 def test_a_parked_directory_with_what_nobody_knows_comes_back_into_the_tree(tree: FolderTree) -> None:
     parked_directory = tree.path / ".meshsync" / "parked-0"
     parked_directory.mkdir()
