@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Iterable
-from typing import Protocol
+from collections.abc import Awaitable, Callable, Coroutine, Iterable
+from typing import Any, Protocol
 
 from meshsync.agent.chunk_server import ChunkServer
 from meshsync.agent.conversation import Conversation
@@ -111,11 +111,8 @@ class MemberLink:
             if task_before is None or task_before.done():
                 self._following[folder] = self._spawn(self._follow(service), "follow log")
 
-    def _spawn(self, work: Awaitable[None], name: str) -> asyncio.Task[None]:
-        async def run() -> None:
-            await work
-
-        task = self._runtime.spawn(run(), f"{name} {short(self.link.peer)}")
+    def _spawn(self, work: Coroutine[Any, Any, None], name: str) -> asyncio.Task[None]:
+        task = self._runtime.spawn(work, f"{name} {short(self.link.peer)}")
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
         return task
