@@ -22,6 +22,7 @@ from meshsync.folder.reader import Buffer, Read, read_file, read_start
 from meshsync.folder.root import Root
 from meshsync.folder.scan import Batch, scan, scan_paths
 from meshsync.folder.types import Blocked, Observed, Problem, RelativePath, RootMissing
+from meshsync.folder.types import Stat as DiskStat
 from meshsync.ids import ChunkId
 from meshsync.limits import IGNORE_BYTES_MAX, LOOK_BYTES_MAX, LOOK_FILES_MAX
 from meshsync.sync.disk_rows import LocalRow, Path, Stat
@@ -188,11 +189,10 @@ class Observer:
 
     def _file_row(self, item: Observed, stat: Stat, before: LocalRow | None, seen: Observation) -> LocalRow | None:
         known = before is not None and before.kind is Kind.FILE
-        if known and before is not None and not must_read(item.stat, item.stat, item.path in self._racy):
-            if before.stat == stat and before.executable == item.executable:
+        if known and before is not None and not must_read(DiskStat(*before.stat), item.stat, item.path in self._racy):
+            if before.executable == item.executable:
                 return before
-            if before.stat == stat:
-                return LocalRow(item.path, before.content, item.executable, stat)
+            return LocalRow(item.path, before.content, item.executable, stat)
         read = self.hash_file(item.path)
         if isinstance(read, Problem):
             seen.problems[item.path] = read

@@ -139,7 +139,7 @@ def test_an_edit_that_keeps_size_and_mtime_arrives(devices: list[Device]) -> Non
             os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
             after = path.stat()
             assert (after.st_size, after.st_mtime_ns) == (before.st_size, before.st_mtime_ns)
-        laptop.rescan()
+        # No rescan: it reads every file again, and would find what looking at the tree must find.
         until(lambda: values(desk.tree) == [text.decode()] * len(EDITS), lambda: values(desk.tree), 20.0)  # noqa: B023
 
 
@@ -157,6 +157,9 @@ def test_ten_saves_on_each_side_within_one_second_end_as_twenty_files(devices: l
 
         return change
 
+    for number in range(SAVES):
+        write(devices[0].tree / f"note-{number}.txt", "base")
+    settle(devices)
     apart(devices, [save_all(device) for device in devices])
     settle(devices)
     expected = sorted(f"{device.name} {number}" for device in devices for number in range(SAVES))
