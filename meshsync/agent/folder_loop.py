@@ -184,6 +184,7 @@ class FolderLoop:
                     self.phase, self.problem, busy = "error", str(error), False
                     self.decisions.refuse(error)
                     self.turns.refuse(error)
+                    self._replan = True  # what this round had taken up is in no later scope
                     self._later(RETRY_BLOCKED_S, lambda: self.look_at(None))
                 self._on_change()
                 if not busy:

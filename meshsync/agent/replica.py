@@ -115,6 +115,7 @@ class Replica:
         self._lock = asyncio.Lock()
         self._own: ChainHead | None = None
         self._own_is_doubted = False
+        self._unlisted: list[VersionRow] = []
         self._seen_before: set[ChainHead] = set()
 
     # --- start ---------------------------------------------------------------------------------------------
@@ -339,7 +340,13 @@ class Replica:
             )
             for item in delivered
         ]
-        await self._runtime.in_thread(self._write, rows, also)
+        try:
+            await self._runtime.in_thread(self._write, rows, also)
+        except MeshsyncError:
+            # What is in memory and not in the index would be told to others, and never be given to them or taken again.
+            links = await self._runtime.in_thread(self.log_rows.entry_links)
+            self.chains = ChainSet(Row(*link) for link in links)
+            raise
 
     def _write(self, rows: list[EntryRow], also: Callable[[], None]) -> None:
         with self.database.transaction():
@@ -353,10 +360,15 @@ class Replica:
         rows: list[VersionRow] = []
         for item in delivered:
             rows.extend(self._apply(item.entry, item.row.time))
-        await self._runtime.in_thread(self._list_versions, rows)
+        self._unlisted += rows
+        try:
+            await self._runtime.in_thread(self._list_versions, tuple(self._unlisted))
+            self._unlisted.clear()
+        except MeshsyncError as error:  # they are listed with the next ones, or at the next start
+            log.warning("versions are not listed yet: %s", error)
         self.changes.note()
 
-    def _list_versions(self, rows: list[VersionRow]) -> None:
+    def _list_versions(self, rows: Sequence[VersionRow]) -> None:
         with self.database.transaction():
             self.versions.add(rows)
             self.meta.set(LISTED_KEY, len(self.chains).to_bytes(8, "big"))

@@ -21,7 +21,7 @@ from meshsync.content.stored_list import StoredItem, seal_stored_list
 from meshsync.crypto.folder_keys import FolderKeys
 from meshsync.crypto.hashing import blob_id
 from meshsync.errors import MalformedMessage
-from meshsync.ids import BlobId, ChunkId, DeviceId, Dot, RecordId
+from meshsync.ids import BlobId, ChunkId, DeviceId, Dot, RecordId, dot_parts
 from meshsync.index.chunk_rows import BlobRow, ChunkRows
 from meshsync.index.relay_rows import RelayRows
 from meshsync.index.version_rows import VersionRow
@@ -128,7 +128,7 @@ class Uploader:
         """Store versions in one record; return whether any is done."""
         items = await self._upload_pieces(conversation, [piece for pieces in wanted.values() for piece in pieces or ()])
         dots = [dot for dot, pieces in wanted.items() if _complete(pieces, items)]
-        gone = [dot for dot in wanted.keys() - set(dots) if self._is_own(dot)]
+        gone = [dot for dot in wanted.keys() - set(dots) if self._is_over(dot)]
         if not dots and not gone:
             return False
         stored = {piece.chunk: items[piece.chunk] for dot in dots for piece in wanted[dot] or ()}
@@ -139,16 +139,24 @@ class Uploader:
         try:
             part, moved = await self._store_parts(conversation, content)
         except ContentAbsent:
-            if not self._is_own(dot):
+            if not self._is_over(dot):
                 return False
             return await self._append(conversation, [self._make_record({}, gone=[dot])])
         if part is None:
             return moved
         return await self._append(conversation, [self._make_record({}, dots=[dot], parts=[part])])
 
-    def _is_own(self, version: Dot) -> bool:
-        rows = self._replica.chains.rows(version[:32])  # type: ignore[arg-type]
-        return bool(rows) and rows[0].device == self._replica.device.device
+    def _is_over(self, name: Dot) -> bool:
+        """Whether this device wrote the version and somebody has replaced or removed it since: it need not be stored.
+
+        One that is shown and cannot be read now (a disk that is not mounted, a file on its way to another name) is not
+        over: its content comes back, or a later look tells that it does not.
+        """
+        rows = self._replica.chains.rows(dot_parts(name)[0])
+        if not rows or rows[0].device != self._replica.device.device:
+            return False
+        version = self._replica.view.version(name)
+        return version is None or not version.live
 
     # --- a large version, part by part ------------------------------------------------------------------------
 

@@ -320,6 +320,22 @@ FAULTS = (
         "        if False:\n",
         ("tests/folder/test_folder_apply.py",),
     ),
+    Fault(
+        "a round that ends in an error forgets what it had taken up",
+        "P15",
+        "meshsync/agent/folder_loop.py",
+        "                    self._replan = True  #",
+        "                    #",
+        ("tests/agent/test_agent_round_errors.py",),
+    ),
+    Fault(
+        "an entry that the index refused is held in memory only",
+        "P2",
+        "meshsync/agent/replica.py",
+        "            self.chains = ChainSet(Row(*link) for link in links)\n            raise\n",
+        "            raise\n",
+        ("tests/agent/test_agent_round_errors.py",),
+    ),
     # --- what is durable and what is believed -------------------------------------------------------------------
     Fault(
         "a chunk store says durable before it is",
