@@ -258,6 +258,7 @@ def test_why_names_who_has_the_content_that_is_waited_for(mesh: Mesh) -> None:
     laptop.kill9()
     mesh.relay.kill9()
     until(lambda: not any(d["path"] != "offline" for d in desk.status()["devices"]), desk.status)
+    until(lambda: not any(relay["connected"] for relay in desk.status()["relays"]), desk.status)
     found = desk.cli("why", str(desk.tree / "big"))
     assert found["state"] == "waiting for content" and found["waits_for"] == "laptop"
     assert "laptop" in found["next"]
