@@ -147,7 +147,7 @@ class Uploader:
         return await self._append(conversation, [self._make_record({}, dots=[dot], parts=[part])])
 
     def _is_over(self, name: Dot) -> bool:
-        """Whether this device wrote the version and somebody has replaced or removed it since: it need not be stored.
+        """Whether this device wrote the version and it shows nowhere any more: it need not be stored.
 
         One that is shown and cannot be read now (a disk that is not mounted, a file on its way to another name) is not
         over: its content comes back, or a later look tells that it does not.
@@ -155,8 +155,7 @@ class Uploader:
         rows = self._replica.chains.rows(dot_parts(name)[0])
         if not rows or rows[0].device != self._replica.device.device:
             return False
-        version = self._replica.view.version(name)
-        return version is None or not version.live
+        return not self._replica.view.is_shown(name)
 
     # --- a large version, part by part ------------------------------------------------------------------------
 

@@ -75,6 +75,15 @@ class View:
         """Return a version that the view remembers, live or not, None for one that is gone or never was."""
         return self.versions.get(name)
 
+    def is_shown(self, name: Dot) -> bool:
+        """Tell whether the content of a version shows somewhere: not once it is replaced or removed, nor as long as it
+        adds nothing to another version that shows in its place (a touch of what that one replaced)."""
+        version = self.versions.get(name)
+        if version is None or not version.live:
+            return False
+        faces = self.nodes[version.owner].faces
+        return any(name in face.versions and face.content == version.content for face in faces)
+
     def live_versions(self, node: NodeId) -> tuple[Version, ...]:
         """Return the live versions that belong to `node`, latest stamp first."""
         record = self.nodes.get(node)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 import pytest
 
 from tests.support.real_mesh import Mesh, settle
@@ -27,3 +29,22 @@ def test_a_version_overwritten_before_its_upload_is_closed_and_the_next_one_is_d
     desk.up()
     settle([desk], durable=True)
     assert (desk.tree / "note").read_text() == "third, which lies on the disk"
+
+
+def test_a_touch_of_what_another_device_replaced_is_closed_when_its_content_is_nowhere(mesh: Mesh) -> None:
+    laptop, desk = mesh.pair(["laptop", "desk"], relay=True)
+    settle([laptop, desk], durable=True)
+    mesh.relay.down()
+    (laptop.tree / "note").write_text("first, never stored")
+    laptop.rescan()
+    settle([laptop, desk])
+    desk.cli("pause")
+    (laptop.tree / "note").write_text("second")
+    laptop.rescan()
+    os.utime(desk.tree / "note", (1_700_000_000, 1_700_000_000))
+    desk.rescan()
+    desk.cli("resume")
+    settle([laptop, desk])
+    assert (desk.tree / "note").read_text() == "second"
+    mesh.relay.up()
+    settle([laptop, desk], durable=True)

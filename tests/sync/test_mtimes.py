@@ -295,3 +295,14 @@ def test_a_joiner_takes_the_shown_mtime_and_publishes_nothing(value: int) -> Non
     late.sync()
     assert late.chain not in late.view.vector
     assert contents(late) == {F: file(2)} and late.disk.mtimes() == one.disk.mtimes() and is_at_rest(late)
+
+
+def test_a_touch_of_what_another_device_replaced_shows_nowhere() -> None:
+    one, other = pair((F, file(1)))
+    one.disk.write(F, file(2))
+    other.disk.touch(F, THEN_NS)
+    settle(one, other)
+    assert one.disk.tree() == {F: (file(2), False)}
+    versions = one.view.live_versions(one.synced.at(F)[0].node)
+    assert [version.content for version in versions if one.view.is_shown(version.dot)] == [file(2)]
+    assert [version.content for version in versions if not one.view.is_shown(version.dot)] == [file(1)]
