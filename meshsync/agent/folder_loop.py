@@ -497,8 +497,11 @@ class FolderLoop:
         if not isinstance(before, ParkedPath):
             for row in back:
                 local.put(replace(row, path=before + row.path[len(now) :]))
+        in_tree = {path for path in (before, now) if not isinstance(path, ParkedPath)}
         # A rename moves ctime: the scan that the watcher asks for would take it for a change of the user's.
-        self._pending.paths.update(path for path in (before, now) if not isinstance(path, ParkedPath))
+        self._pending.paths |= in_tree
+        if len(in_tree) == 1:  # no look has seen what came out of the control directory, so none finds it gone
+            self._pending.plan |= in_tree
 
     def _note_blocked(self, node: NodeId, path: Path, why: str) -> None:
         if node not in self._blocked:

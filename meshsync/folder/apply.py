@@ -212,15 +212,30 @@ class Applier:
                     seen = [Changed(now.stat if now else None) for now in found]
                     return seen[0], seen[1]
                 self._syscalls.exchange(a, first[-1], b, second[-1])
-                now = [self._syscalls.status(fd, name) for fd, name, _ in places]
-                if not (came_out(expected_second, now[0]) and came_out(expected_first, now[1])):
-                    self._syscalls.exchange(a, first[-1], b, second[-1])
-                    return Changed(now[1].stat), Changed(now[0].stat)
+                wanted = (expected_second, expected_first)
+                now = [status_or_none(self._syscalls, fd, name) for fd, name, _ in places]
+                if not all(there is None or came_out(came, there) for came, there in zip(wanted, now, strict=True)):
+                    self._swap_back(Entry(a, first[-1]), Entry(b, second[-1]))
+                    seen = [Changed(there.stat if there else None) for there in now]
+                    return seen[1], seen[0]
                 self._syscalls.fsync(a)
                 self._syscalls.fsync(b)
-                return Done(now[0].stat), Done(now[1].stat)
+                # What the user has taken away again did come here: the next look finds it gone.
+                done = [Done(there.stat if there else came) for came, there in zip(wanted, now, strict=True)]
+                return done[0], done[1]
         except OSError as error:
             return faults.blocked(error), faults.blocked(error)
+
+    def _swap_back(self, first: Entry, second: Entry) -> None:
+        """Undo an exchange, after which the user may have taken one of the two away."""
+        try:
+            self._syscalls.exchange(*first, *second)
+            return
+        except FileNotFoundError:
+            pass
+        source, target = (first, second) if status_or_none(self._syscalls, *second) is None else (second, first)
+        with suppress(FileExistsError, FileNotFoundError):
+            move_new(self._syscalls, *source, *target)
 
     def set_attributes(
         self, path: RelativePath, expected: Stat, executable: bool | None = None, mtime_ns: int | None = None
@@ -271,10 +286,12 @@ class Applier:
                 held = self._held(target_fd, path[-1])
                 if held is not None:
                     return held
+                stat = self._syscalls.status(fd, name).stat
                 move_new(self._syscalls, fd, name, target_fd, path[-1])
                 self._syscalls.fsync(target_fd)
                 self._syscalls.fsync(fd)
-                return Done(self._syscalls.status(target_fd, path[-1]).stat)
+                arrived = status_or_none(self._syscalls, target_fd, path[-1])
+                return Done(arrived.stat if arrived else stat)
 
         return Blocked(refused) if refused else self._attempt(parked_path(number), place)
 
@@ -282,13 +299,15 @@ class Applier:
         """Move the rescued edit `name` of the staging area to `path`, where nothing may be."""
 
         def place(fd: int, target: bytes) -> Outcome:
+            stat = self._syscalls.status(self.staging.fd, name).stat
             try:
                 move_new(self._syscalls, self.staging.fd, name, fd, target)
             except FileExistsError:
                 found = status_or_none(self._syscalls, fd, target)
                 return Changed(found.stat if found else None, name)
             self._syscalls.fsync(fd)
-            return Done(self._syscalls.status(fd, target).stat)
+            arrived = status_or_none(self._syscalls, fd, target)
+            return Done(arrived.stat if arrived else stat)
 
         return self._place(path, place)
 
