@@ -62,7 +62,7 @@ def release_holds(devices: list[Device]) -> None:
     for device in devices:
         if device.folder()["held"]:
             for held in device.cli("held")["held"]:
-                device.cli("release", str(held["id"]))
+                device.cli("release", str(held["id"]), "--yes")
 
 
 def account(user: Hands, ledger: Ledger) -> set[str]:
