@@ -49,11 +49,14 @@ def _directory_face(node: Node) -> Face:
     tree = node.tree
     assert tree is not None
     live = [version for version in node.live if version.content == DIRECTORY]
+    # A later move that was skipped, for it would have made a cycle, is known all the same: whoever removes the
+    # directory from now on has seen what became of it.
+    latest = tree.stamp if node.placed is None else max(tree.stamp, node.placed.stamp)
     return Face(
         node.id,
         tree.parent,
         tree.name,
-        None if tree.stamp == FIRST else tree.stamp.dot,
+        None if latest == FIRST else latest.dot,
         tree.stamp,
         DIRECTORY,
         max(live, key=_by_stamp).dot if live else None,

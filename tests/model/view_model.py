@@ -35,7 +35,8 @@ def place_of(version: Version) -> tuple[Content, NodeId, bytes]:
 
 
 class Spot(NamedTuple):
-    """Where a node is placed: base placement (None where no operation placed it), its stamp, parent and name."""
+    """Where a node is placed: latest placement (None where no operation placed it), and the stamp, parent and name that
+    count: of a directory's latest move that makes no cycle."""
 
     placement: Dot | None
     stamp: Stamp
@@ -183,6 +184,8 @@ class ViewModel:
                 parent = self._parent(op)
                 if not self._below(parent, op.node):
                     self.spots[op.node] = Spot(stamp.dot, stamp, parent, op.name)
+                else:  # whoever drops the directory from now on has seen this move lose
+                    self.spots[op.node] = self.spots[op.node]._replace(placement=stamp.dot)
 
     def _below(self, node: NodeId, top: NodeId) -> bool:
         while node != ROOT:

@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from itertools import combinations_with_replacement, islice
 
-from meshsync.content.record import Content
+from meshsync.content.record import Content, Kind
 from meshsync.sync.node import DIRECTORY
 from tests.model.device_model import file, link
 from tests.sync.device_twin import DeviceTwin, exchange, settle
@@ -72,19 +72,24 @@ def contents(tree: Tree) -> dict[Path, Content]:
 
 def acts(tree: Tree) -> list[Act]:
     """Return everything that a user may do to the tree, names that make no difference left out."""
-    held = contents(tree)
+    return acts_on(contents(tree))
+
+
+def acts_on(held: dict[Path, Content]) -> list[Act]:
+    """Return everything that a user may do where `held` lies."""
     files = [path for path, content in held.items() if content != DIRECTORY]
     directories: list[Path] = [(), *(path for path, content in held.items() if content == DIRECTORY)]
-    found = [Act(what, path) for path in files for what in ("edit", "chmod", "to directory", "to link")]
+    found = [Act(what, path) for path in files for what in ("edit", "to directory", "to link")]
+    found += [Act("chmod", path) for path in files if held[path].kind is Kind.FILE]
     found += [Act("delete", path) for path in held]
     found += [Act("to file", path) for path in directories if path]
     found += [Act(what, (*path, NEW)) for path in directories for what in ("create", "make directory")]
-    for source in held:
+    for source, moved in held.items():
         for above in directories:
             if above[: len(source)] != source:
                 found.append(Act("move", source, (*above, NEW)))
-        for other in held:
-            if held[source] != DIRECTORY and held[other] != DIRECTORY and source != other:
+        for other, replaced in held.items():
+            if DIRECTORY not in (moved, replaced) and source != other:
                 found.append(Act("move over", source, other))
             if source < other and source[: len(other)] != other and other[: len(source)] != source:
                 found.append(Act("swap", source, other))
