@@ -129,6 +129,10 @@ class TicketInvalid(AccessError):
     """A ticket is malformed, expired, revoked or already used."""
 
 
+class CodeInvalid(AccessError):
+    """A short code is mistyped, wrong, used or expired, or who answers does not know it: ask for a new one."""
+
+
 class ConfigError(MeshsyncError):
     """The user can fix it: a wrong path, option or address."""
 

@@ -79,6 +79,14 @@ REPLICAS_MAX: Final = 64  # copies that one relay may claim
 CHECKPOINT_STATE_BLOBS_MAX: Final = 20_000  # 20,000 x 256 KiB: 5 GiB of state, 10 million files
 CHECKPOINT_BYTES_MAX: Final = 2 * MIB  # HEADS_MAX heads of 78 bytes and the ids of the state's blobs
 TICKET_BYTES_MAX: Final = 8 * KIB  # ADDRESSES_MAX addresses and relays at their longest
+CODE_WORDS_MIN: Final = 3  # of 2048: 33 bits, of which an attacker may guess once for each code
+CODE_WORDS_MAX: Final = 8  # what a later version may make
+CODE_NUMBER_MAX: Final = 9999  # four digits to type; numbers only have to differ among codes open at one place
+CODE_NUMBER_USUAL_MAX: Final = 99  # tried first
+CODE_CHARS_MAX: Final = 200  # CODE_WORDS_MAX words of eight letters, with generous blanks
+CODE_LIFE_S: Final = 600.0  # a code is told at once, or a ticket is what is wanted
+CODE_TICKET_BYTES_STEP: Final = 1 * KIB  # a sealed ticket is filled up to a multiple, to blur its addresses
+CODE_SEALED_BYTES_MAX: Final = 16 * KIB  # a ticket of TICKET_BYTES_MAX in base32, filled up and sealed
 
 # --- wire ----------------------------------------------------------------------------------------------------
 FRAME_BYTES_MAX: Final = 5 * MIB  # one entry at its largest, with envelope and framing

@@ -91,6 +91,10 @@ class Link(Protocol):
         """The device at the other end, proven."""
 
     @property
+    def binding(self) -> bytes:
+        """32 bytes that name this link alike at both ends and no other link: a hash of all that the proofs signed."""
+
+    @property
     def address(self) -> str:
         """Where the peer is, "host:port"."""
 

@@ -113,11 +113,9 @@ class LinkEndpoint:
         self.flush_soon(link)
         try:
             await link.wait_handshake()
-            peer = await authenticate_client(
-                await link.open_stream(Priority.INTERACTIVE),
-                self._client_session(link, expect, discovery_key, recognise),
-            )
-            link.authenticated(peer)
+            session = self._client_session(link, expect, discovery_key, recognise)
+            peer = await authenticate_client(await link.open_stream(Priority.INTERACTIVE), session)
+            link.authenticated(peer, session.binding)
         except MeshsyncError as error:
             link.fail(error, CloseCode.REFUSED)
             if isinstance(link.error, PeerTimeout):
@@ -262,7 +260,7 @@ class LinkEndpoint:
                 authorize=self._authorize,
             )
             peer = await authenticate_server(await link.accept_stream(), session, link.trusted)
-            link.authenticated(peer)
+            link.authenticated(peer, session.binding)
         except MeshsyncError as error:
             link.fail(error, CloseCode.REFUSED if isinstance(error, AccessError) else CloseCode.PROTOCOL)
             return

@@ -77,6 +77,7 @@ class QuicLink:
         self.ids: dict[bytes, None] = {}
         self.bytes_sent = 0
         self.rtt_s: float | None = None
+        self.binding = b""
         self._owner = owner
         self._balance = ByteBalance(now)
         self._deadline = deadline
@@ -143,11 +144,11 @@ class QuicLink:
         if self.phase is Phase.CLOSED:
             raise self._failure()
 
-    def authenticated(self, peer: DeviceId) -> None:
+    def authenticated(self, peer: DeviceId, binding: bytes) -> None:
         """The proofs are complete: lift the bounds of the handshake and hand out streams."""
         if self.phase is Phase.CLOSED:
             raise self._failure()
-        self._peer = peer
+        self._peer, self.binding = peer, binding
         self.phase = Phase.OPEN
         self.trusted()
         self._ping_at = self._owner.now()

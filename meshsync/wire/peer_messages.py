@@ -170,6 +170,51 @@ class PairAccepted(Message, frozen=True):
     membership_count: Count
 
 
+Signature = Annotated[bytes, msgspec.Meta(min_length=64, max_length=64)]
+
+
+class CodeAsk(Message, frozen=True):
+    """First on a stream, or through a relay's slot: `device` wants to show that it knows the code with this number."""
+
+    TYPE = 68
+    number: Annotated[int, msgspec.Meta(ge=1, le=limits.CODE_NUMBER_MAX)]
+    device: Id
+    nonce: Id
+
+
+class CodeOffer(Message, frozen=True):
+    """Such a code is open here: the inviting device's share of the key exchange (`wire.code_exchange`)."""
+
+    TYPE = 69
+    device: Id
+    nonce: Id
+    share: Id
+    signature: Signature
+
+
+class CodeAnswer(Message, frozen=True):
+    """The newcomer's share, and the proof that it knows the words. A wrong one ends the code."""
+
+    TYPE = 70
+    share: Id
+    confirmation: Signature
+    signature: Signature
+
+
+class CodeTicket(Message, frozen=True):
+    """The inviting device's proof, and the ticket sealed under the key that both have now."""
+
+    TYPE = 71
+    confirmation: Signature
+    sealed: Annotated[bytes, msgspec.Meta(max_length=limits.CODE_SEALED_BYTES_MAX)]
+
+
+class CodeRefused(Message, frozen=True):
+    """There is no such code here, or no longer, or the words were wrong: which of them is not told."""
+
+    TYPE = 72
+
+
 _TYPES: dict[int, type[Message]] = {
     kind.TYPE: kind
     for kind in (
@@ -188,6 +233,11 @@ _TYPES: dict[int, type[Message]] = {
         PairRefused,
         PairAdmit,
         PairAccepted,
+        CodeAsk,
+        CodeOffer,
+        CodeAnswer,
+        CodeTicket,
+        CodeRefused,
     )
 }
 

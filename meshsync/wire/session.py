@@ -16,7 +16,7 @@ from typing import Annotated, Final
 import msgspec
 
 from meshsync.codec.canonical import Record, decode, encode
-from meshsync.crypto.hashing import keyed
+from meshsync.crypto.hashing import digest, keyed
 from meshsync.crypto.identity import DeviceKeys
 from meshsync.crypto.signing import verify
 from meshsync.errors import (
@@ -135,6 +135,7 @@ class _Session:
         assert len(certificate_hash) == 32 and len(nonce) == NONCE_SIZE_BYTES
         self.state = state
         self.peer: DeviceId | None = None  # proven once `state` is OPEN
+        self.binding = b""  # 32 bytes that both sides have once `state` is OPEN, and no other link has
         self.wake_at: float | None = now + HANDSHAKE_TIMEOUT_S
         self._keys = keys
         self._certificate_hash = certificate_hash
@@ -161,8 +162,9 @@ class _Session:
     def _step(self, kind: int, body: bytes) -> list[Send]:
         raise NotImplementedError
 
-    def _open(self, peer: DeviceId) -> None:
+    def _open(self, peer: DeviceId, transcript: bytes) -> None:
         self.peer = peer
+        self.binding = digest("link-binding", transcript)
         self.state = State.OPEN
         self.wake_at = None
 
@@ -218,7 +220,7 @@ class ClientSession(_Session):
         if self.state is State.VERDICT and kind == FrameType.ACCEPT:
             accept = decode(Accept, body, FRAME_BYTES_MAX_UNAUTHENTICATED)
             self._verify(self._candidate, "link-accept", self._transcript, accept.signature)
-            self._open(self._candidate)
+            self._open(self._candidate, self._transcript)
             return []
         raise MalformedMessage(f"frame type {kind} while the client waits for {self.state.value}")
 
@@ -293,7 +295,7 @@ class ServerSession(_Session):
         if reason is not None:
             code = Refusal.BUSY if reason == "busy" else Refusal.UNKNOWN_DEVICE
             return self._refuse(code, reason)
-        self._open(device)
+        self._open(device, transcript)
         return [Send(FrameType.ACCEPT, encode(Accept(self._keys.sign("link-accept", transcript))))]
 
     def _refuse(self, code: Refusal, reason: str) -> list[Send]:

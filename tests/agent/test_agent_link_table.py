@@ -40,6 +40,7 @@ class CableEnd:
 
     def __init__(self, cable: Cable, peer: DeviceId) -> None:
         self.cable, self.peer = cable, peer
+        self.binding = b"b" * 32
         self.address, self.rtt_s, self.bytes_sent, self.bytes_received = "192.0.2.7:1", None, 0, 0
 
     async def open_stream(self, priority: Priority) -> Stream:

@@ -41,6 +41,12 @@ class TestLinks:
             assert (near.peer, far.peer) == (SERVER.device, CLIENT.device)
             assert far.address.endswith(f":{world.client.port}")
 
+    async def test_both_ends_have_one_binding_that_no_other_link_has(self, kind: str) -> None:
+        async with open_world(kind) as world:
+            pairs = [await world.connect() for _ in range(2)]
+            assert all(near.binding == far.binding and len(near.binding) == 32 for near, far in pairs)
+            assert len({near.binding for near, _ in pairs}) == 2
+
     async def test_counters_count_and_the_round_trip_is_measured(self, kind: str) -> None:
         async with open_world(kind) as world:
             near, far = await world.connect()

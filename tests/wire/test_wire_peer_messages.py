@@ -33,6 +33,11 @@ MESSAGES: list[wire.Message] = [
     wire.PairRefused("used"),
     wire.PairAdmit(b"entry"),
     wire.PairAccepted(9),
+    wire.CodeAsk(limits.CODE_NUMBER_MAX, ID, ID),
+    wire.CodeOffer(ID, ID, ID, bytes(64)),
+    wire.CodeAnswer(ID, bytes(64), bytes(64)),
+    wire.CodeTicket(bytes(64), b"sealed"),
+    wire.CodeRefused(),
 ]
 
 
