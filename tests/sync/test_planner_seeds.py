@@ -1,4 +1,4 @@
-"""Random users on two or three devices over the real planner (P1, P2, P4, P7, P8): some seeds, and those that once failed."""
+"""Random users on two or three devices over the real planner (P1, P2, P4, P7, P8), and seeds that once failed."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import pytest
 from tests.sync.planner_seeds import run, try_seeds
 
 REMOVED_AFTER_A_CYCLE = (2888, 7197, 10208)
-"""A directory is removed after two moves that would have put it into itself: the one that lost shielded what is in it."""
+"""A directory is removed after two moves that made a cycle: the one that lost shielded what is in it."""
 
 
 @pytest.mark.parametrize("seed", REMOVED_AFTER_A_CYCLE)
