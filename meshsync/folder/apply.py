@@ -240,7 +240,10 @@ class Applier:
     def set_attributes(
         self, path: RelativePath, expected: Stat, executable: bool | None = None, mtime_ns: int | None = None
     ) -> Outcome:
-        """Set the exec bit and the mtime of the file `expected`; None leaves one alone. Content is not touched."""
+        """Set the exec bit and the mtime of the file `expected`; None leaves one alone. Content is not touched.
+
+        A stat whose ctime is 0 comes back for a file that seems to have been written to meanwhile: the next look reads it.
+        """
 
         def change(fd: int, name: bytes) -> Outcome:
             found = status_or_none(self._syscalls, fd, name)
@@ -258,7 +261,10 @@ class Applier:
                 if mtime_ns is not None:
                     self._syscalls.set_mtime(file_fd, mtime_ns)
                 self._syscalls.fsync(file_fd)
-                return Done(self._syscalls.status(file_fd).stat)
+                after = self._syscalls.status(file_fd).stat
+                wanted = opened.stat.mtime_ns if mtime_ns is None else mtime_ns
+                edited = after.size != opened.stat.size or after.mtime_ns != wanted
+                return Done(after._replace(ctime_ns=0) if edited else after)
             finally:
                 self._syscalls.close(file_fd)
 
