@@ -26,7 +26,7 @@ from meshsync.folder.root import Root
 from meshsync.folder.staging import NOTHING, Staged, StagedFile, Staging
 from meshsync.folder.swap import Entry, Keep, Swapper, came_out, is_expected, move_new, status_or_none
 from meshsync.folder.types import Blocked, Changed, Done, Outcome, Reason, RelativePath, Stat
-from meshsync.limits import LINK_TARGET_BYTES_MAX
+from meshsync.limits import FOLDER_RACY_WINDOW_NS, LINK_TARGET_BYTES_MAX
 
 
 class Applier:
@@ -242,7 +242,8 @@ class Applier:
     ) -> Outcome:
         """Set the exec bit and the mtime of the file `expected`; None leaves one alone. Content is not touched.
 
-        A stat whose ctime is 0 comes back for a file that seems to have been written to meanwhile: the next look reads it.
+        For a file that was written to or touched meanwhile the stat comes back that it would have without, its ctime 0:
+        the next look reads it and finds what the user did.
         """
 
         def change(fd: int, name: bytes) -> Outcome:
@@ -262,9 +263,12 @@ class Applier:
                     self._syscalls.set_mtime(file_fd, mtime_ns)
                 self._syscalls.fsync(file_fd)
                 after = self._syscalls.status(file_fd).stat
-                wanted = opened.stat.mtime_ns if mtime_ns is None else mtime_ns
-                edited = after.size != opened.stat.size or after.mtime_ns != wanted
-                return Done(after._replace(ctime_ns=0) if edited else after)
+                wanted = opened.stat if mtime_ns is None else opened.stat._replace(mtime_ns=mtime_ns)
+                is_as_set = after.size == wanted.size and (
+                    after.mtime_ns == wanted.mtime_ns
+                    or (mtime_ns is not None and 0 < mtime_ns - after.mtime_ns < FOLDER_RACY_WINDOW_NS)
+                )
+                return Done(after if is_as_set else wanted._replace(ctime_ns=0))
             finally:
                 self._syscalls.close(file_fd)
 

@@ -10,6 +10,7 @@ EACH = 6  # moments of each scenario
 
 FOUND = (
     Moment("apply an exec bit", 10, "save", 0),  # written to after chmod: the stat that came back hid it
+    Moment("apply an exec bit", 9, "touch", 0),
 )
 
 
