@@ -32,7 +32,10 @@ from meshsync.runtime import SystemRuntime, raise_descriptor_limit, run_loop, tu
 @click.option("--relay", "relays", multiple=True, help="Relay address, quic://HOST:PORT#TOKEN.")
 @click.option("--no-discovery", is_flag=True, help="Do not look for devices on the local network.")
 @click.option("--engine", default="", help="QUIC engine: qh3 or aioquic.")
-def main(home: str, name: str, listen: str, relays: tuple[str, ...], no_discovery: bool, engine: str) -> None:
+@click.option("--person", default="", help="Whose device this is, for the other members.")
+def main(
+    *, home: str, name: str, listen: str, relays: tuple[str, ...], no_discovery: bool, engine: str, person: str
+) -> None:
     """Run the agent until it is told to stop."""
     logging.basicConfig(
         level=os.environ.get("MESHSYNC_LOG", "WARNING"), format="%(asctime)s %(levelname)s %(name)s: %(message)s"
@@ -45,6 +48,7 @@ def main(home: str, name: str, listen: str, relays: tuple[str, ...], no_discover
         relays=relays,
         engine=engine,
         fault=os.environ.get("MESHSYNC_FAULT", ""),
+        person=person,
     )
     try:
         run_loop(_run(home, options, discover=not no_discovery))

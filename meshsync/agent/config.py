@@ -28,10 +28,16 @@ class Config:
     relays: tuple[str, ...] = ()
     discovery: bool = True
     engine: str = ""
+    person: str = ""
 
     def arguments(self) -> list[str]:
         """Return the options of `python -m meshsync.agent` that say the same."""
-        pairs = (("--name", self.name), ("--listen", self.listen), ("--engine", self.engine))
+        pairs = (
+            ("--name", self.name),
+            ("--listen", self.listen),
+            ("--engine", self.engine),
+            ("--person", self.person),
+        )
         words = [word for option, value in pairs if value for word in (option, value)]
         words += [word for relay in self.relays for word in ("--relay", relay)]
         return words if self.discovery else [*words, "--no-discovery"]
@@ -52,13 +58,14 @@ def load(path: Path) -> Config:
         relays=tuple(_text(relay, "relays", path) for relay in relays),
         discovery=_flag(document.get("discovery", True), "discovery", path),
         engine=engine,
+        person=_text(document.get("person", ""), "person", path),
     )
 
 
 def save(path: Path, config: Config) -> None:
     """Write `config` to `path` (mode 0600, because a relay's address carries its invitation). Replaces it whole."""
     document = _parse(path)
-    values = {"name": config.name, "listen": config.listen, "engine": config.engine}
+    values = {"name": config.name, "listen": config.listen, "engine": config.engine, "person": config.person}
     for key, value in values.items():
         if value:
             document[key] = value

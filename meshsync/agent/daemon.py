@@ -24,6 +24,7 @@ from meshsync.agent.link_table import LinkTable, route
 from meshsync.agent.machine import SYSTEM, Machine
 from meshsync.agent.member_link import MemberLink
 from meshsync.agent.pairing import serve_pairing
+from meshsync.agent.key_ring import device_label, open_label
 from meshsync.agent.relay_client import RelayClient
 from meshsync.crypto.identity import DeviceKeys
 from meshsync.discovery.base import Discovery
@@ -52,6 +53,12 @@ class Options:
 
 class Agent:
     """Belongs to one loop. `changes` counts everything that a user could see."""
+    person: str = ""
+
+    @property
+    def label(self) -> str:
+        """What members of a folder are told of this device: its name, and whose it is."""
+        return device_label(self.name, self.person)
 
     endpoint: Endpoint
     keys: DeviceKeys
@@ -276,10 +283,8 @@ class Agent:
 
     def names(self) -> Mapping[DeviceId, str]:
         """Return the display names of all devices known from membership chains."""
-        from meshsync.agent.key_ring import open_name
-
         names: dict[DeviceId, str] = {}
         for folder in self.folders.values():
             for member in folder.replica.membership.members.values():
-                names[member.device] = open_name(folder.keys().secret, member.name) or short(member.device)
+                names[member.device] = open_label(folder.keys().secret, member.name)[0] or short(member.device)
         return names

@@ -98,7 +98,7 @@ async def _become_member(agent: Agent, ticket: Ticket) -> tuple[list[bytes], str
     try:
         link = await _reach_inviter(agent, ticket, wait_s)
         now_s = agent.runtime.wall_time_ns() // 10**9
-        chain = await pair_over_link(link, ticket, agent.keys, agent.options.name, now_s)
+        chain = await pair_over_link(link, ticket, agent.keys, agent.options.label, now_s)
         return chain, route(link.address)
     except TicketInvalid as error:
         refused = error
@@ -159,7 +159,7 @@ async def _join_at_relay(agent: Agent, ticket: Ticket, text: str) -> list[bytes]
                 await conversation.expect(Attached)
                 chain = await _read_membership(conversation)
                 now_s = agent.runtime.wall_time_ns() // 10**9
-                admission = make_admission(chain, ticket, agent.keys, agent.options.name, now_s)
+                admission = make_admission(chain, ticket, agent.keys, agent.options.label, now_s)
                 await conversation.send(Append((LogRecord(int(RecordKind.MEMBERSHIP), admission),)))
                 outcome = (await conversation.expect(AppendResult)).outcomes[0]
                 if isinstance(outcome, Appended | AlreadyThere):

@@ -16,6 +16,7 @@ from meshsync.limits import FOLDER_KEYS_BYTES_MAX
 from meshsync.metalog.membership import Membership
 
 _NAME_DOMAIN = b"meshsync/1/name\0"
+_PERSON_MARK = "\0"  # no name that a user types holds it
 
 
 class _Kept(Record, frozen=True):
@@ -90,6 +91,22 @@ def seal_name(secret: bytes, name: str) -> bytes:
         _NAME_DOMAIN,
         name.encode(errors="replace")[:255],
     )
+
+
+def device_label(name: str, person: str) -> str:
+    """Return what a device's entry seals as its name: its own, and its person's if there is one.
+
+    Each is cut so that both fit.
+    """
+    parts = (name, person) if person else (name,)
+    cut = (part.replace(_PERSON_MARK, "").encode(errors="replace")[:127].decode(errors="ignore") for part in parts)
+    return _PERSON_MARK.join(cut)
+
+
+def open_label(secret: bytes, sealed: bytes) -> tuple[str, str]:
+    """Return a device's name and its person's, each "" if it is not told."""
+    name, _, person = open_name(secret, sealed).partition(_PERSON_MARK)
+    return name, person
 
 
 def open_name(secret: bytes, sealed: bytes) -> str:

@@ -75,7 +75,7 @@ class Service:
         roots = [folder.root_path for folder in agent.folders.values()]
         root = await agent.runtime.in_thread(check_root, path, roots)
         home = await agent.runtime.in_thread(
-            found_folder, agent.runtime, agent.home.path, agent.keys, root, root.name, agent.options.name
+            found_folder, agent.runtime, agent.home.path, agent.keys, root, root.name, agent.options.label
         )
         return await agent.open_folder(home)
 

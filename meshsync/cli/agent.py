@@ -21,6 +21,7 @@ from meshsync.limits import UP_RELAY_WAIT_S
 
 @click.command("up")
 @click.option("--name", default="", help="Name of this device; default: the host's name.")
+@click.option("--person", default="", metavar="NAME", help="Whose device this is, for the members of its folders.")
 @click.option("--listen", default="", metavar="ADDR", help="Address to listen on, HOST:PORT; port 0: any.")
 @click.option("--relay", "relays", multiple=True, metavar="URL", help="Relay with its invitation; may be repeated.")
 @click.option("--no-discovery", is_flag=True, help="Neither announce nor look for devices on the LAN.")
@@ -31,6 +32,7 @@ def up_command(
     session: Session,
     *,
     name: str,
+    person: str,
     listen: str,
     relays: tuple[str, ...],
     no_discovery: bool,
@@ -48,6 +50,7 @@ def up_command(
     config = _merge(
         stored.load(session.home.config),
         name=name,
+        person=person,
         listen=listen,
         relays=relays,
         no_discovery=no_discovery,
@@ -77,11 +80,19 @@ def down_command(session: Session) -> None:
 
 
 def _merge(
-    config: Config, *, name: str, listen: str, relays: tuple[str, ...], no_discovery: bool, engine: str | None
+    config: Config,
+    *,
+    name: str,
+    person: str,
+    listen: str,
+    relays: tuple[str, ...],
+    no_discovery: bool,
+    engine: str | None,
 ) -> Config:
     return replace(
         config,
         name=name or config.name,
+        person=person or config.person,
         listen=listen or config.listen,
         relays=relays or config.relays,
         discovery=config.discovery and not no_discovery,

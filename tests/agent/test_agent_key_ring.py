@@ -7,8 +7,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from meshsync.agent.key_ring import (
+    device_label,
     keys_from_boxes,
     merged,
+    open_label,
     open_name,
     pack_keys,
     seal_name,
@@ -175,3 +177,18 @@ class TestNames:
 
     def test_a_name_that_is_no_text_is_shown_as_well_as_it_can_be(self) -> None:
         assert open_name(SECRET, seal_name(SECRET, "caf\udce9")) == "caf?"
+
+
+class TestLabels:
+    @given(st.text(max_size=300), st.text(max_size=300))
+    def test_a_device_tells_its_name_and_whose_it_is(self, name: str, person: str) -> None:
+        label = device_label(name, person)
+        shown, whose = open_label(SECRET, seal_name(SECRET, label))
+        clean = name.replace("\0", "").encode(errors="replace")
+        assert clean.startswith(shown.encode()) and len(shown.encode()) >= min(len(clean), 124)
+        assert person.replace("\0", "").encode(errors="replace").startswith(whose.encode())
+
+    def test_a_device_of_nobody_has_a_name_only(self) -> None:
+        assert open_label(SECRET, seal_name(SECRET, device_label("laptop", ""))) == ("laptop", "")
+        assert open_label(SECRET, b"") == ("", "")
+        assert open_label(SECRET, seal_name(SECRET, device_label("laptop", "Anna"))) == ("laptop", "Anna")
