@@ -18,6 +18,7 @@ import msgspec
 from meshsync.agent import api_schema as api
 from meshsync.agent.jobs import Jobs
 from meshsync.agent.operations import Operations, Progress
+from meshsync.content.code import looks_like_code, parse_code
 from meshsync.errors import ConfigError
 from meshsync.limits import EXPIRES_S_MAX, JOB_WAIT_S_MAX, WAIT_S_MAX
 
@@ -103,6 +104,8 @@ async def _share(call: Call) -> api.Schema:
 async def _join(call: Call) -> api.Schema:
     request = call.request(api.JoinRequest)
     absolute(request.path, optional=True)
+    if looks_like_code(request.ticket):
+        parse_code(request.ticket)  # a mistyped code is told at once
     return _job(call, "join", lambda progress: call.operations.join(request, progress))
 
 
@@ -242,7 +245,9 @@ ROUTES: tuple[Route, ...] = (
         query={"path": "absolute path"},
     ),
     _post("/shares", "share", "Invite a device", api.Job, _share, request=api.ShareRequest, result=api.ShareResult),
-    _post("/joins", "join", "Join with a ticket", api.Job, _join, request=api.JoinRequest, result=api.JoinResult),
+    _post(
+        "/joins", "join", "Join with a ticket or code", api.Job, _join, request=api.JoinRequest, result=api.JoinResult
+    ),
     _post(
         "/restores",
         "restore",

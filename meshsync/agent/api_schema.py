@@ -43,11 +43,12 @@ class DeviceName(Schema, frozen=True, kw_only=True):
 
 
 class HealthItem(Schema, frozen=True, kw_only=True):
-    """Something the user should know: what happened, why, and the next command to type."""
+    """Something the user should know: what happened, why, and the next command to type. `code` names a typed error."""
 
     what: str
     why: str = ""
     next: str = ""
+    code: str = ""
 
 
 class RelayState(Schema, frozen=True, kw_only=True):
@@ -81,7 +82,9 @@ class Pending(Schema, frozen=True, kw_only=True):
 
 
 class FolderState(Schema, frozen=True, kw_only=True):
-    """One folder. `not_durable` counts versions without a relay receipt; `held` changes stopped by a safeguard."""
+    """One folder. `not_durable` counts versions that too few relays have acknowledged and that somebody can still bring
+    there, `not_kept` those that no relay has and nobody brings any more; `held` changes stopped by a safeguard.
+    """
 
     id: str
     name: str
@@ -91,6 +94,7 @@ class FolderState(Schema, frozen=True, kw_only=True):
     bytes: int
     pending: Pending
     not_durable: int = 0
+    not_kept: int = 0
     conflicts: int = 0
     held: int = 0
     versions: int = 0
@@ -173,19 +177,29 @@ class ShareRequest(Schema, frozen=True, kw_only=True):
 
 
 class ShareResult(Answer, frozen=True, kw_only=True):
-    """An invitation. `code` is the short code, empty when none can be given; `expires` is a time."""
+    """An invitation: `ticket` until `expires`, `code` until `code_expires`, once. `id` is what `revoke` takes.
+
+    `addresses` are where this device listens, for `join CODE --address`.
+    """
 
     folder: str
     code: str
     ticket: str
     expires: str
+    code_expires: str = ""
+    id: str = ""
+    addresses: list[str] = []
 
 
 class JoinRequest(Schema, frozen=True, kw_only=True):
-    """Join with a ticket or code. `path` is absolute, or empty for the folder's name in the home directory."""
+    """Join with a ticket or code. `path` is absolute, or empty for the folder's name in the home directory.
+
+    `address` is where the device that told the code listens, HOST:PORT, or empty to look for it.
+    """
 
     ticket: str
     path: str = ""
+    address: str = ""
 
 
 class JoinResult(Answer, frozen=True, kw_only=True):

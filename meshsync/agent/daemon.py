@@ -6,12 +6,16 @@ Invariant: the only place where the shells meet. `start` returns with everything
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from meshsync.agent import device_key, folder_home
 from meshsync.agent.changes import Changes
+from meshsync.agent.code_serving import serve_code
+from meshsync.agent.code_talk import DirectTalk
+from meshsync.agent.codes import Codes
 from meshsync.agent.conversation import Conversation
 from meshsync.agent.counters import Counters
 from meshsync.agent.dialer import Dialer
@@ -20,21 +24,21 @@ from meshsync.agent.folder import Folder
 from meshsync.agent.folder_home import FolderHome
 from meshsync.agent.home import Home
 from meshsync.agent.invitations import Invitations
+from meshsync.agent.key_ring import device_label, open_label
 from meshsync.agent.link_table import LinkTable, route
 from meshsync.agent.machine import SYSTEM, Machine
 from meshsync.agent.member_link import MemberLink
 from meshsync.agent.pairing import serve_pairing
-from meshsync.agent.key_ring import device_label, open_label
 from meshsync.agent.relay_client import RelayClient
 from meshsync.crypto.identity import DeviceKeys
 from meshsync.discovery.base import Discovery
 from meshsync.errors import ConfigError, LinkClosed, MeshsyncError
 from meshsync.ids import DeviceId, FolderId, short
-from meshsync.limits import RELAYS_MAX
+from meshsync.limits import NEWCOMER_LINK_S, NEWCOMER_LINKS_MAX, RELAYS_MAX
 from meshsync.metalog.membership_entry import SetRelay
 from meshsync.runtime import Runtime
 from meshsync.transport.base import Endpoint, Link, Policy
-from meshsync.wire.peer_messages import PairRequest
+from meshsync.wire.peer_messages import CodeAsk, PairRequest
 from meshsync.wire.relay_address import RelayAddress, parse_relay_address
 
 log = logging.getLogger(__name__)
@@ -49,16 +53,16 @@ class Options:
     relays: tuple[str, ...]
     engine: str
     fault: str = ""
-
-
-class Agent:
-    """Belongs to one loop. `changes` counts everything that a user could see."""
     person: str = ""
 
     @property
     def label(self) -> str:
         """What members of a folder are told of this device: its name, and whose it is."""
         return device_label(self.name, self.person)
+
+
+class Agent:
+    """Belongs to one loop. `changes` counts everything that a user could see."""
 
     endpoint: Endpoint
     keys: DeviceKeys
@@ -79,11 +83,13 @@ class Agent:
         self.folders: dict[FolderId, Folder] = {}
         self.relays: dict[DeviceId, RelayClient] = {}
         self.invitations = Invitations(runtime)
+        self.codes = Codes(runtime, self._admits)
         self.started_s = runtime.monotonic()
         self.stopping = asyncio.Event()
         self.discovery_problem = ""
         self.joining: dict[bytes, asyncio.Future[Link]] = {}  # by a ticket's discovery key
         self.inviters: dict[bytes, DeviceId] = {}  # the same
+        self.seeking: dict[bytes, Callable[[Link], None]] = {}  # by a code's discovery key; is given each new link
         self._discoveries = discoveries
         self._machine = machine
         self._faults = Faults(options.fault)
@@ -104,7 +110,7 @@ class Agent:
         self.dialer = Dialer(
             runtime,
             self.endpoint,
-            lambda: {key: key for key in (*self._discovery_keys(), *self.joining)},
+            lambda: {key: key for key in (*self._folder_keys(), *self.joining, *self.seeking)},
             self._linked,
             self._dialed,
             self._recognise,
@@ -200,21 +206,37 @@ class Agent:
 
     # --- links --------------------------------------------------------------------------------------------
 
+    def _folder_keys(self) -> tuple[bytes, ...]:
+        return tuple(folder.keys().discovery_key(folder.keys().current) for folder in self.folders.values())
+
     def _discovery_keys(self) -> tuple[bytes, ...]:
-        keys = [folder.keys().discovery_key(folder.keys().current) for folder in self.folders.values()]
-        return (*keys, *self.invitations.discovery_keys())
+        """Return what to be found by; what newcomers look for comes first, for it is open for minutes only."""
+        return (*self.codes.discovery_keys(), *self.invitations.discovery_keys(), *self._folder_keys())
 
-    def _authorize(self, device: DeviceId) -> str | None:
-        known = any(folder.knows(device) for folder in self.folders.values())
-        return None if known or self.invitations.any_open() else "unknown"
+    def _admits(self, folder: FolderId, ticket: DeviceId) -> bool:
+        found = self.folders.get(folder)
+        return found is not None and found.replica.has_open_ticket(ticket)
 
-    def _recognise(self, key: bytes, device: DeviceId) -> bool:
-        if key in self.inviters:
-            return device == self.inviters[key]
+    def _knows(self, device: DeviceId) -> bool:
         return any(folder.knows(device) for folder in self.folders.values())
 
+    def _authorize(self, device: DeviceId) -> str | None:
+        if self._knows(device):
+            return None
+        if not self.invitations.any_open():
+            return "unknown"
+        newcomers = sum(not self._knows(member.link.peer) for member in self.links.all())
+        return None if newcomers < NEWCOMER_LINKS_MAX else "busy"
+
+    def _recognise(self, key: bytes, device: DeviceId) -> bool:
+        if key in self.seeking:
+            return True  # who told a code is known only once it has shown that it knows the words
+        if key in self.inviters:
+            return device == self.inviters[key]
+        return self._knows(device)
+
     def _make_link(self, link: Link) -> MemberLink:
-        return MemberLink(self.runtime, link, folders=self.folders.values, pair=self._pair)
+        return MemberLink(self.runtime, link, folders=self.folders.values, pair=self._pair, code=self._code)
 
     def _linked(self, address: str) -> bool:
         return any(member.link.address == address for member in self.links.all())
@@ -229,9 +251,26 @@ class Agent:
         if waiter is not None and not waiter.done() and kept is not None:
             waiter.set_result(kept)
 
+    def adopt(self, link: Link) -> None:
+        """Take a link that was dialled for a purpose of its own."""
+        self._add_link(link, dialed=True)
+
     def _add_link(self, link: Link, dialed: bool) -> None:
-        if self.links.add(link, dialed):
-            self.runtime.spawn(self._count_link(link), "count link")
+        if not self.links.add(link, dialed):
+            return
+        self.runtime.spawn(self._count_link(link), "count link")
+        if not self._knows(link.peer):
+            self.runtime.spawn(self._end_newcomer(link), "newcomer")
+        for seek in list(self.seeking.values()):
+            seek(link)
+
+    async def _end_newcomer(self, link: Link) -> None:
+        """A device that is in no folder keeps its link for as long as joining one takes."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(NEWCOMER_LINK_S):
+                await link.wait_closed()
+        if not self._knows(link.peer):
+            link.close("no folder in common")
 
     async def _count_link(self, link: Link) -> None:
         path = route(link.address)
@@ -256,6 +295,10 @@ class Agent:
         await serve_pairing(conversation, request, newcomer, self.keys.device, paired)
         self.refresh()
 
+    async def _code(self, conversation: Conversation, ask: CodeAsk, link: Link) -> None:
+        talk = DirectTalk(link, conversation)
+        await serve_code(self.runtime, self.keys, self.codes, talk, ask, self.note_change)
+
     # --- refresh ------------------------------------------------------------------------------------------
 
     def refresh(self) -> None:
@@ -270,7 +313,7 @@ class Agent:
         """Announce the present keys; a discovery that fails is reported and goes on."""
         count = -1
         while True:
-            keys = tuple(sorted(self._discovery_keys()))
+            keys = self._discovery_keys()
             if keys != self._announced:
                 self._announced = keys
                 for discovery in self._discoveries:

@@ -94,6 +94,16 @@ class Dialer:
         """Stop dialling `addresses`."""
         self._fixed.pop(addresses, None)
 
+    def forget(self, key: bytes) -> None:
+        """Stop dialling with `key`, whose purpose is over."""
+        for target in self._targets.values():
+            if target.key == key:
+                target.task.cancel()
+
+    def announces(self, key: bytes) -> bool:
+        """Whether somebody was found that says it holds `key`."""
+        return any(match_tags({key: key}, found) for found in self._found.values())
+
     def _consider(self, found: Found) -> None:
         matched = match_tags(self._keys(), found)
         if matched:

@@ -1,10 +1,12 @@
-"""Making an invitation: a ticket, and the entry in the membership chain that lets its bearer in."""
+"""Making an invitation: a ticket, the entry in the membership chain that lets its bearer in, and a short code."""
 
 from __future__ import annotations
 
 from meshsync.agent.addresses import own_addresses
+from meshsync.agent.codes import ToldCode
 from meshsync.agent.daemon import Agent
 from meshsync.agent.folder import Folder
+from meshsync.content.code import discovery_key
 from meshsync.content.ticket import SECRET_SIZE_BYTES, Ticket, make_ticket
 from meshsync.crypto.envelope import box
 from meshsync.crypto.folder_keys import pack_bundle
@@ -40,3 +42,22 @@ async def make_invitation(agent: Agent, folder: Folder, role: Role, expires_s: f
     agent.invitations.add(ticket)
     agent.refresh()
     return ticket
+
+
+async def tell_code(agent: Agent, ticket: Ticket) -> ToldCode:
+    """Open a short code for a ticket, and let whoever knows it find this device.
+
+    Its number is none that another device on the network uses now, as far as this one has heard.
+    """
+    number = agent.codes.free_number(lambda number: agent.dialer.announces(discovery_key(number)))
+    life_s = ticket.expires_s - agent.runtime.wall_time_ns() // 10**9
+    told = agent.codes.tell(ticket, number, life_s)
+    agent.runtime.spawn(_expire(agent, told), "code expires")
+    agent.refresh()
+    return told
+
+
+async def _expire(agent: Agent, told: ToldCode) -> None:
+    """Let nobody be led here once the code is closed."""
+    await agent.runtime.sleep(max(0.0, told.closes_s - agent.runtime.monotonic()))
+    agent.note_change()

@@ -7,6 +7,7 @@ fails leaves nothing.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from pathlib import Path
 
 from meshsync.agent.conversation import RelayConversation
@@ -17,7 +18,8 @@ from meshsync.agent.key_ring import keys_from_boxes, open_name
 from meshsync.agent.link_table import route
 from meshsync.agent.pairing import make_admission, pair_over_link
 from meshsync.content.ticket import Ticket
-from meshsync.errors import ConfigError, MeshsyncError, SourceUnavailable, TicketInvalid, TransientError
+from meshsync.errors import AccessError, ConfigError, MeshsyncError, SourceUnavailable, TicketInvalid, TransientError
+from meshsync.ids import DeviceId
 from meshsync.index.database import Database
 from meshsync.index.meta import Meta
 from meshsync.limits import DIAL_TIMEOUT_S, JOIN_LAN_S, JOIN_TIMEOUT_S, PAIR_TRIES_MAX
@@ -42,17 +44,18 @@ from meshsync.wire.relay_messages import (
 )
 
 
-async def join_folder(agent: Agent, ticket: Ticket, path: str) -> tuple[Folder, str]:
+async def join_folder(agent: Agent, ticket: Ticket, path: str, first: DeviceId | None = None) -> tuple[Folder, str]:
     """Become a member and begin to sync; return the folder and the route: "lan", "direct" or "relay".
 
-    Raises TicketInvalid, ConfigError (unusable path), SourceUnavailable (nobody who has the folder is reachable).
+    `first` is the relay through which the inviter was met: it is asked before the inviter is looked for. Raises
+    TicketInvalid, ConfigError (unusable path), SourceUnavailable (nobody who has the folder is reachable).
     """
     if ticket.folder in agent.folders:
         raise ConfigError("this device has the folder already", path=str(agent.folders[ticket.folder].root_path))
     if ticket.expires_s < agent.runtime.wall_time_ns() // 10**9:
         raise TicketInvalid("the ticket has expired", next_step="Ask for a new ticket: meshsync share")
     root = await _prepare_root(agent, path) if path else None
-    chain, via = await _become_member(agent, ticket)
+    chain, via = await _become_member(agent, ticket, first)
     opened = [open_membership(data) for data in chain]
     membership = replay(opened, ticket.folder)
     keys = keys_from_boxes(membership, ticket.keys.device, ticket.keys.box_secret)
@@ -91,9 +94,13 @@ async def _prepare_root(agent: Agent, path: str) -> Path:
         raise ConfigError(f"the directory cannot be made: {error.strerror}", path=path) from error
 
 
-async def _become_member(agent: Agent, ticket: Ticket) -> tuple[list[bytes], str]:
+async def _become_member(agent: Agent, ticket: Ticket, first: DeviceId | None) -> tuple[list[bytes], str]:
     """Return the membership chain with this device's admission, and the route."""
     refused: MeshsyncError | None = None
+    for text in ticket.relays:
+        if first is not None and parse_relay_address(text).device == first:
+            with contextlib.suppress(AccessError, TransientError, ConfigError):  # all ways are tried again below
+                return await _join_at_relay(agent, ticket, text), "relay"
     wait_s = JOIN_LAN_S if ticket.relays else JOIN_TIMEOUT_S
     try:
         link = await _reach_inviter(agent, ticket, wait_s)
@@ -137,6 +144,7 @@ async def _reach_inviter(agent: Agent, ticket: Ticket, wait_s: float) -> Link:
     finally:
         del agent.joining[key], agent.inviters[key]
         agent.dialer.remove(ticket.addresses)
+        agent.dialer.forget(key)
 
 
 async def _join_at_relay(agent: Agent, ticket: Ticket, text: str) -> list[bytes]:

@@ -22,7 +22,16 @@ from meshsync.ids import DeviceId, FolderId, short
 from meshsync.limits import FOLLOW_RETRY_S, SERVED_STREAMS_MAX
 from meshsync.runtime import Runtime
 from meshsync.transport.base import Link, Priority
-from meshsync.wire.peer_messages import FollowLog, FollowRefused, Heads, Message, OpenChunks, PairRequest
+from meshsync.wire.peer_messages import (
+    CodeAsk,
+    CodeRefused,
+    FollowLog,
+    FollowRefused,
+    Heads,
+    Message,
+    OpenChunks,
+    PairRequest,
+)
 
 log = logging.getLogger(__name__)
 
@@ -60,10 +69,15 @@ class SharedFolder(Protocol):
 
 
 PairHandler = Callable[[Conversation, PairRequest, DeviceId], Awaitable[None]]
+CodeHandler = Callable[[Conversation, CodeAsk, Link], Awaitable[None]]
+
+
+async def _no_codes(conversation: Conversation, ask: CodeAsk, link: Link) -> None:
+    await conversation.send(CodeRefused())
 
 
 class MemberLink:
-    """Runs until the link ends. `folder(id)` finds a folder of this device; `pair` serves pairing streams."""
+    """Runs until the link ends. `folders()` are those of this device; `pair` and `code` serve newcomers' streams."""
 
     def __init__(
         self,
@@ -72,11 +86,13 @@ class MemberLink:
         *,
         folders: Callable[[], Iterable[SharedFolder]],
         pair: PairHandler,
+        code: CodeHandler = _no_codes,
     ) -> None:
         self.link = link
         self._runtime = runtime
         self._folders = folders
         self._pair = pair
+        self._code = code
         self._tasks: set[asyncio.Task[None]] = set()
         self._refused: dict[FolderId, asyncio.Future[None]] = {}
         self._following: dict[FolderId, asyncio.Task[None]] = {}
@@ -140,6 +156,10 @@ class MemberLink:
     async def _dispatch(self, conversation: Conversation, message: Message) -> None:
         if isinstance(message, PairRequest):
             await self._pair(conversation, message, self.link.peer)
+            await conversation.finish()
+            return
+        if isinstance(message, CodeAsk):
+            await self._code(conversation, message, self.link)
             await conversation.finish()
             return
         if not isinstance(message, FollowLog | OpenChunks):

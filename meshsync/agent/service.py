@@ -8,6 +8,7 @@ from pathlib import Path
 
 from meshsync.agent import api_schema as api
 from meshsync.agent import held_report, resolving, status_report, versions_report
+from meshsync.agent.code_joining import Exchanged, exchange_code
 from meshsync.agent.daemon import Agent
 from meshsync.agent.decisions import Verb
 from meshsync.agent.doctor import examine
@@ -15,11 +16,12 @@ from meshsync.agent.explain import explain
 from meshsync.agent.folder import Folder, check_present
 from meshsync.agent.founding import check_root, found_folder
 from meshsync.agent.history import unpack_content
-from meshsync.agent.inviting import make_invitation
+from meshsync.agent.inviting import make_invitation, tell_code
 from meshsync.agent.joining import join_folder
 from meshsync.agent.observer import display
 from meshsync.agent.operations import Progress
 from meshsync.agent.restoring import restore_version, version_pieces
+from meshsync.content.code import looks_like_code, parse_code
 from meshsync.content.record import Kind
 from meshsync.content.ticket import parse_ticket
 from meshsync.errors import ConfigError, NotFound, PeerTimeout
@@ -55,11 +57,16 @@ class Service:
         while folder.loop is None or not folder.loop.scanned or folder.loop.counts()[0]:
             await self._agent.changes.after(self._agent.changes.count)
         ticket = await make_invitation(self._agent, folder, _ROLES[request.role], request.expires_s)
+        told = await tell_code(self._agent, ticket)
+        closes_in_s = told.closes_s - self._agent.runtime.monotonic()
         return api.ShareResult(
             folder=folder.id.hex(),
-            code="",
+            code=told.code.text,
             ticket=ticket.text,
             expires=status_report.time_text(ticket.expires_s * 10**9),
+            code_expires=status_report.time_text(self._agent.runtime.wall_time_ns() + round(closes_in_s * 1e9)),
+            id=told.ticket_key.hex(),
+            addresses=list(ticket.addresses),
         )
 
     async def _shared_folder(self, path: Path) -> Folder:
@@ -81,8 +88,14 @@ class Service:
 
     async def join(self, request: api.JoinRequest, progress: Progress) -> api.JoinResult:
         agent = self._agent
+        # Before anything is sent: what is no ticket or code, or too little of one, stays here.
+        code = parse_code(request.ticket) if looks_like_code(request.ticket) else None
+        found = Exchanged(parse_ticket(request.ticket)) if code is None else None
         async with self._setting_up:
-            folder, via = await join_folder(agent, parse_ticket(request.ticket), request.path)
+            if code is not None:
+                found = await exchange_code(agent, code, request.address)
+            assert found is not None
+            folder, via = await join_folder(agent, found.ticket, request.path, first=found.relay)
         while True:
             count = agent.changes.count
             state = status_report.folder_state(agent, folder)
@@ -91,7 +104,7 @@ class Service:
                 break
             await agent.changes.after(count)
         names = agent.names()
-        inviter = parse_ticket(request.ticket).inviter
+        inviter = found.ticket.inviter
         route: api.LinkPath = "relay" if via == "relay" else ("lan" if via == "lan" else "direct")
         return api.JoinResult(
             folder=folder.id.hex(),

@@ -22,7 +22,7 @@ COMMANDS = {  # name: (module, one line of help); the help stands here so that l
     "up": ("agent", "Start the agent in the background."),
     "down": ("agent", "Stop the agent."),
     "share": ("share", "Invite another device to a folder."),
-    "join": ("share", "Join a folder with a ticket."),
+    "join": ("share", "Join a folder with a code or ticket."),
     "status": ("status", "Show folders, devices and health."),
     "wait": ("status", "Wait until everything is in sync."),
     "devices": ("device", "List the other devices."),

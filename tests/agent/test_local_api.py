@@ -152,6 +152,9 @@ async def test_a_job_answers_202_and_ends_with_its_result(tmp_path: Path) -> Non
         "code": "7-crossover-clockwork-sunset",
         "ticket": TICKET,
         "expires": "2026-01-31T12:00:00.000000Z",
+        "code_expires": "",
+        "id": "",
+        "addresses": [],
     }
 
 

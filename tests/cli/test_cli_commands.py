@@ -92,13 +92,39 @@ def test_json_is_the_agents_answer_and_nothing_else(twin: AgentTwin, shell: Shel
 def test_share_prints_the_command_for_the_other_device(twin: AgentTwin, shell: Shell, tmp_path: Path) -> None:
     out = shell("share", str(tmp_path), "--ro", "--expires", "7d", "--with", "desk")
     command = "meshsync join 7-crossover-clockwork-sunset"
-    assert out == f"On the other device run:   {command}        valid 168 h, once\n"
+    assert out.splitlines() == [
+        f"On the other device run:   {command}        valid 10 min, once",
+        "Or, also while this device is off, with the ticket (valid 168 h, once):",
+        f"  meshsync join {TICKET}",
+    ]
     request = api.ShareRequest(path=str(tmp_path), role="reader", expires_s=7 * 86_400.0, name="desk")
     assert twin.calls == [("share", request)]
 
 
 def test_share_json_has_the_fields_that_scripts_rely_on(twin: AgentTwin, shell: Shell, tmp_path: Path) -> None:
-    assert shell.json("share", str(tmp_path)).keys() == {"schema", "folder", "code", "ticket", "expires"}
+    fields = {"schema", "folder", "code", "ticket", "expires", "code_expires", "id", "addresses"}
+    assert shell.json("share", str(tmp_path)).keys() == fields
+
+
+def test_share_writes_the_ticket_as_a_picture_for_its_user_only(twin: AgentTwin, shell: Shell, tmp_path: Path) -> None:
+    picture = tmp_path / "ticket.svg"
+    shell("share", str(tmp_path), "--qr", str(picture))
+    assert picture.read_text().startswith("<?xml") and picture.stat().st_mode & 0o777 == 0o600
+    shell("share", str(tmp_path), "--qr", str(tmp_path / "no" / "such.svg"), code=2)
+    shell("share", str(tmp_path), "--qr", str(picture), "--no-wait", code=2)
+
+
+def test_a_code_may_be_typed_as_words_of_their_own(twin: AgentTwin, shell: Shell, tmp_path: Path) -> None:
+    shell("join", "7", "Canyon", "ribb", "ORBIT", str(tmp_path), "--address", "127.0.0.1:5", code=1)
+    request = api.JoinRequest(ticket="7 Canyon ribb ORBIT", path=str(tmp_path), address="127.0.0.1:5")
+    assert twin.calls == [("join", request)]
+    shell("join", "7-canyon-ribbon-orbit", str(tmp_path), "more", code=2)
+
+
+@pytest.mark.parametrize("typed", ["7-canyon-ribbon", "7", "7-canyon-ribbon-xyzzy"])
+def test_a_mistyped_code_is_told_before_anything_is_sent(twin: AgentTwin, shell: Shell, typed: str) -> None:
+    shell("join", typed, code=1)
+    assert "not a valid code" in shell.err and twin.calls == []
 
 
 @pytest.mark.parametrize("span", ["", "7", "0d", "-1d", "1y", "91d", "1e3s", "9999999999d"])
