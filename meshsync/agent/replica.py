@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Collection, Coroutine, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
@@ -28,7 +29,13 @@ from meshsync.index.database import Database
 from meshsync.index.log_rows import EntryRow, LogRows
 from meshsync.index.meta import Meta
 from meshsync.index.version_rows import VersionRow, VersionRows
-from meshsync.limits import ENTRY_BATCH_BYTES_MAX, ENTRY_ENVELOPE_BYTES_MAX, RECORDS_PAGE_ITEMS_MAX, SEEN_MAX
+from meshsync.limits import (
+    ENTRY_BATCH_BYTES_MAX,
+    ENTRY_ENVELOPE_BYTES_MAX,
+    OVERTAKEN_TOLD_MAX,
+    RECORDS_PAGE_ITEMS_MAX,
+    SEEN_MAX,
+)
 from meshsync.metalog.admission import Reason, may_append_entry, off_pins
 from meshsync.metalog.chain import Accepted, BranchAlarm, ChainSet, Delivered, Row
 from meshsync.metalog.entry import (
@@ -42,7 +49,15 @@ from meshsync.metalog.entry import (
 )
 from meshsync.metalog.fields import ChainHead
 from meshsync.metalog.membership import Membership, replay
-from meshsync.metalog.membership_entry import Admit, Change, OpenedMembership, open_membership, sign_change
+from meshsync.metalog.membership_entry import (
+    Admit,
+    Change,
+    OpenedMembership,
+    Rekey,
+    Remove,
+    open_membership,
+    sign_change,
+)
 from meshsync.metalog.membership_merge import merge
 from meshsync.runtime import Runtime
 from meshsync.store.files import SystemFiles, write_atomic
@@ -60,6 +75,18 @@ LISTED_KEY = "entries listed"  # how many entries, in order, have their rows in 
 
 P = ParamSpec("P")
 T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Overtaken:
+    """A membership change that lost against one that `winner` made at the same time.
+
+    Its author makes it again; of this device's own, `why_not` says why that could not be, if it could not.
+    """
+
+    entry: OpenedMembership
+    winner: DeviceId
+    why_not: str
 
 
 def _whole(
@@ -103,6 +130,9 @@ class Replica:
         self.alarms: list[BranchAlarm] = []
         self.ticket_keys: DeviceKeys | None = None  # of the ticket that admitted this device, while it runs
         self.unreadable: dict[EntryId, MeshsyncError] = {}
+        self.key_problem: MeshsyncError | None = None  # why the current epoch's key is not held
+        self.overtaken: list[Overtaken] = []  # what lost against a change of another owner, newest last
+        self.renew: Callable[[Change], Change | None] = lambda change: change  # makes a change anew that lost
         self.quarantined: set[EntryId] = set()
         self.shown_anew = 0  # how often the view was made again from the log: then everything is to be planned
         self.applied: tuple[ChainHead, ...] = ()
@@ -148,6 +178,7 @@ class Replica:
         if place is not None and place != mark.place:
             self._own = None
         self._own_is_doubted = boot is not None and boot != mark.boot
+        self._take_keys()
         with self.database.transaction():
             self.meta.set(INDEX_PLACE_KEY, mark.place)
             self.meta.set(INDEX_BOOT_KEY, mark.boot)
@@ -234,7 +265,9 @@ class Replica:
         async with self._lock:
             if not self.membership.may_write(self.device.device):
                 raise RoleForbids("this device may read the folder, not write it", folder=short(self.folder))
-            own = None if self._own_is_doubted else self._own
+            if self.key_problem is not None:
+                raise self.key_problem
+            own = None if self._own_is_doubted or self._own_has_ended() else self._own
             chain, seq = (UNNAMED_CHAIN, 1) if own is None else (own.chain, own.seq + 1)
             ops = build(chain, seq)
             if not ops:
@@ -248,6 +281,11 @@ class Replica:
             self._seen_before.update(seen)
             await self._believe(outcome.delivered)
             return entry
+
+    def _own_has_ended(self) -> bool:
+        """Whether this device's chain was pinned, and a later role lets it write again: in a new chain."""
+        own = self._own
+        return own is not None and any(pin.chain == own.chain for pin in self.membership.pins_of(self.device.device))
 
     def _newly_seen(self, own: ChainHead | None) -> tuple[ChainHead, ...]:
         fresh = [
@@ -404,13 +442,26 @@ class Replica:
         if off <= self.quarantined:
             return False
         log.warning("%d entries of removed devices go to quarantine", len(off - self.quarantined))
+        self._show_anew()
+        return True
+
+    def _show_anew(self) -> None:
+        """Make the view again from the log, before anybody looks at it.
+
+        What can be read now and could not before enters the history. Blocking for a large log.
+        """
         self.view = View()
+        unread = set(self.unreadable)
         self.unreadable.clear()
+        rows: list[VersionRow] = []
         for row in self.log_rows.entries():
             signed = SignedEntry(row.envelope, row.signature, row.payload)
             envelope = decode(Envelope, row.envelope, ENTRY_ENVELOPE_BYTES_MAX)
-            self._apply(OpenedEntry(row.id, row.chain, envelope, signed), row.time)
-        return True
+            fresh = self._apply(OpenedEntry(row.id, row.chain, envelope, signed), row.time)
+            if row.id in unread:
+                rows.extend(fresh)
+        if rows:
+            self._list_versions(rows)
 
     def _read(self, entry: OpenedEntry) -> Batch:
         envelope = entry.envelope
@@ -435,10 +486,23 @@ class Replica:
 
     # --- membership -----------------------------------------------------------------------------------------
 
-    @_whole
     async def change_membership(self, change: Change) -> OpenedMembership:
         """Sign and append one membership change of this device. Raises AccessError if it may not."""
+        entry = await self.propose(lambda: change)
+        assert entry is not None
+        return entry
+
+    @_whole
+    async def propose(self, build: Callable[[], Change | None]) -> OpenedMembership | None:
+        """Sign and append the change that `build` makes for the membership as it then is; None if that is nothing.
+
+        `build` runs in a thread while no other change is made. Raises AccessError if this device may not make it, and
+        what `build` raises; then nothing has changed.
+        """
         async with self._lock:
+            change = await self._runtime.in_thread(build)
+            if change is None:
+                return None
             entry = sign_change(self.device, self.folder, self.membership.head, self.membership.seq + 1, change)
             await self._extend_membership([entry])
             return entry
@@ -485,26 +549,37 @@ class Replica:
         else:
             outcome = merge(below, mine, theirs)
             if outcome.winners[0].id == mine[0].id:
+                for entry in theirs:
+                    self._overtake(entry, mine[0].author, "")
                 return False
-            membership, winners, losers = outcome.membership, list(outcome.winners), list(outcome.repropose)
+            membership, winners, losers = outcome.membership, list(outcome.winners), mine
         self.membership_chain = [*self.membership_chain[:base], *winners]
         self.membership = membership
         await self._membership_changed(base)
         for entry in losers:
-            if entry.author == self.device.device:
-                await self._propose_again(entry.change)
+            own = entry.author == self.device.device
+            self._overtake(entry, winners[0].author, await self._propose_again(entry.change) if own else "")
         return True
 
-    async def _propose_again(self, change: Change) -> None:
+    def _overtake(self, entry: OpenedMembership, winner: DeviceId, why_not: str) -> None:
+        if entry.author != winner and all(one.entry.id != entry.id for one in self.overtaken):
+            self.overtaken = [*self.overtaken, Overtaken(entry, winner, why_not)][-OVERTAKEN_TOLD_MAX:]
+
+    async def _propose_again(self, change: Change) -> str:
+        """Make a change again that lost; return why that cannot be, or nothing."""
         ticket = self.ticket_keys if isinstance(change, Admit) else None
         try:
-            self.membership.with_change(self.device.device, change)
+            again = await self._runtime.in_thread(self.renew, change)
+            if again is None:
+                return "it is not needed any more, or its ticket is not known here any more"
             entry = sign_change(
-                self.device, self.folder, self.membership.head, self.membership.seq + 1, change, ticket=ticket
+                self.device, self.folder, self.membership.head, self.membership.seq + 1, again, ticket=ticket
             )
             await self._extend_membership([entry])
         except MeshsyncError as error:
             log.warning("a membership change of this device lost against another and cannot be made again: %s", error)
+            return error.what
+        return ""
 
     async def _extend_membership(self, entries: Sequence[OpenedMembership]) -> None:
         membership = self.membership
@@ -517,14 +592,43 @@ class Replica:
 
     async def _membership_changed(self, start: int) -> None:
         self._membership_at = {entry.id: at for at, entry in enumerate(self.membership_chain)}
-        if self.membership.epoch not in self.keys.epochs and self.membership.may_read(self.device.device):
-            fresh = keys_from_boxes(self.membership, self.device.device, self.device.box_secret)
-            self.keys = merged(self.keys, fresh)
-            await self._runtime.in_thread(write_atomic, SystemFiles(), self._keys_path, pack_keys(self.keys))
+        has_more = await self._runtime.in_thread(self._take_keys)
         await self._runtime.in_thread(self._write_membership, start)
-        if self.membership.pins and self._requarantine():
+        anew = bool(self.membership.pins) and self._requarantine()
+        if has_more and self.unreadable and not anew:
+            self._show_anew()
+            anew = True
+        if anew:
             self.shown_anew += 1
         self.changes.note()
+
+    def _take_keys(self) -> bool:
+        """Hold the current epoch's key; return whether a key was new. Blocking.
+
+        A box that does not open to what the chain commits to changes no key: `key_problem` says who gave it, and
+        nothing is written until another rekey.
+        """
+        epoch = self.membership.epoch
+        if self.keys.current == epoch or not self.membership.may_read(self.device.device):
+            self.key_problem = None
+            return False
+        is_new = epoch not in self.keys.epochs
+        try:
+            if is_new:
+                self.keys = merged(
+                    self.keys, keys_from_boxes(self.membership, self.device.device, self.device.box_secret)
+                )
+            else:  # its own rekey lost against another's change: the key before it is current again
+                self.keys = FolderKeys(self.folder, self.keys.secret, self.keys.epochs, epoch)
+        except (AccessError, IntegrityError, MalformedMessage) as error:
+            author = next((e.author for e in reversed(self.membership_chain) if _gives_key(e.change)), DeviceId(b""))
+            error.device, error.folder = short(author), short(self.folder)
+            log.warning("the key of the folder cannot be used: %s", error)
+            self.key_problem = error
+            return False
+        self.key_problem = None
+        write_atomic(SystemFiles(), self._keys_path, pack_keys(self.keys))
+        return is_new
 
     def _write_membership(self, start: int) -> None:
         with self.database.transaction():
@@ -532,3 +636,7 @@ class Replica:
             for at in range(start, len(self.membership_chain)):
                 entry = self.membership_chain[at]
                 self.log_rows.append_membership(at, entry.id, entry.data)
+
+
+def _gives_key(change: Change) -> bool:
+    return isinstance(change, Rekey) or (isinstance(change, Remove) and change.rekey is not None)
