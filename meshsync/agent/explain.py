@@ -195,9 +195,12 @@ def _absent(agent: Agent, folder: Folder, inside: Path, shown: Shown | None, row
 def _not_durable(agent: Agent, folder: Folder, shown: Shown | None) -> _Why | None:
     if shown is None or shown.face.version is None or not status_report.is_relayed(folder):
         return None
-    version = folder.replica.versions.get(shown.face.version)
-    if version is None or version.durable:
+    if folder.replica.versions.get(shown.face.version) is None or folder.durability.is_durable(shown.face.version):
         return None
+    refusal = next(iter(folder.refusals.values()), None)
+    if refusal is not None:
+        words = f"It is in sync here, but no relay holds it: {refusal.what}."
+        return _Why("not durable", words, "the relay", refusal.next_step or "meshsync doctor")
     linked = any(client.link is not None for client in agent.relays.values())
     if linked:
         words = "Every device that is online has or gets it, but the relay has not confirmed yet that it holds it."

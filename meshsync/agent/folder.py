@@ -15,6 +15,7 @@ from typing import TypeVar
 from meshsync.agent.applying import ActionRunner, Applied
 from meshsync.agent.chunk_server import ChunkServer
 from meshsync.agent.counters import Counters
+from meshsync.agent.durability import Durability
 from meshsync.agent.faults import Faults
 from meshsync.agent.fetch_pool import FetchPool
 from meshsync.agent.fetcher import Fetcher, Need, Sealed
@@ -39,7 +40,7 @@ from meshsync.chunking.cut import CutParams
 from meshsync.content.seal import BlobKind
 from meshsync.crypto.folder_keys import FolderKeys
 from meshsync.crypto.identity import DeviceKeys
-from meshsync.errors import ConfigError, ResourceError
+from meshsync.errors import ConfigError, MeshsyncError, ResourceError, SourceUnavailable
 from meshsync.folder.apply import Applier
 from meshsync.folder.names import ANY_NAME, NameRules
 from meshsync.folder.probe import name_rules
@@ -48,13 +49,12 @@ from meshsync.folder.root import Root, open_root
 from meshsync.folder.staging import Staging
 from meshsync.folder.types import RootMissing
 from meshsync.folder.watch import Dirty
-from meshsync.ids import DeviceId, FolderId, NodeId, RecordId
+from meshsync.ids import ChunkId, DeviceId, Dot, FolderId, NodeId, RecordId
 from meshsync.index.chunk_rows import ChunkRows
 from meshsync.index.log_rows import LogRows
 from meshsync.index.meta import Meta
 from meshsync.index.relay_rows import RelayRows
-from meshsync.index.version_rows import VersionRow
-from meshsync.limits import RESCAN_LIMITED_S, RESCAN_S
+from meshsync.limits import RESCAN_LIMITED_S, RESCAN_S, UPLOAD_FETCH_S
 from meshsync.metalog.fields import ChainHead
 from meshsync.metalog.head import Evidence, encode_evidence
 from meshsync.metalog.membership_entry import open_membership
@@ -66,6 +66,7 @@ from meshsync.sync.disk_rows import Path as TreePath
 from meshsync.sync.local_tree import LocalTree
 from meshsync.sync.settle import finished_intents, lost_parked
 from meshsync.sync.synced_tree import SyncedTree
+from meshsync.transport.base import Priority
 from meshsync.wire.peer_messages import Heads
 
 T = TypeVar("T")
@@ -116,10 +117,13 @@ class Folder:
         self.name = (self.meta.get(NAME_KEY) or b"").decode()
         self._inviter = self.meta.get(JOINING_KEY)
         self.joining = self._inviter is not None
+        self.refusals: dict[DeviceId, MeshsyncError] = {}  # why a relay takes nothing more now
+        self.linked_relays: set[DeviceId] = set()
         self._store = FolderStore(self.database)
         self.guard = Safeguard(runtime, self.database, device.device)
         self.chunk_rows: ChunkRows = self._store.chunks
         self.synced = SyncedTree(self._store.synced())
+        self.durability = Durability(runtime, self.replica, self.synced.rows, self.peers)
         self._partial = PartialRows(self.database)
         self._local = LocalChunks(self.chunk_rows, self._read_ranges, self.synced.path_of, self.keys, self._stale)
         self.fetcher = Fetcher(runtime, self._open_answer, self._fetched, self._note_damaged)
@@ -419,6 +423,8 @@ class Folder:
                 self._local,
                 lambda row: unpack_content(row.content),
                 lambda receipt: self._take_receipt(reader, receipt),
+                lambda versions: self._kept_elsewhere(relay, versions),
+                self._fetch_for_relay,
             )
         return self._uploaders[relay]
 
@@ -426,27 +432,20 @@ class Folder:
         reader.take_receipts((receipt,))
         self._changed()
 
-    async def to_upload(self, limit: int) -> list[VersionRow]:
-        """Return versions that no receipt covers and that this device should bring to a relay, oldest first.
+    def _kept_elsewhere(self, relay: DeviceId, versions: list[Dot]) -> set[Dot]:
+        holders = self.durability.holders(versions)
+        return {name for name, relays in holders.items() if any(holder != relay for holder in relays)}
 
-        Its own; after them those that lie here of devices that are not linked, and may be off for long.
-        """
-        own, absent = [], []
-        for head in self.replica.chains.heads():
-            device = self.replica.chains.rows(head.chain)[0].device
-            if device == self.replica.device.device:
-                own.append(head.chain)
-            elif device not in self.peers:
-                absent.append(head.chain)
-        rows = await self._runtime.in_thread(self.replica.versions.to_store, own, limit)
-        if rows or not absent:
-            return rows
-        others = await self._runtime.in_thread(self.replica.versions.to_store, absent, limit * 4)
-        return [row for row in others if self._lies_here(row)][:limit]
-
-    def _lies_here(self, version: VersionRow) -> bool:
-        row = self.synced.rows.get(version.node)
-        return row is not None and row.content == unpack_content(version.content)
+    async def _fetch_for_relay(self, chunk: ChunkId, kind: BlobKind, size: int) -> bytes | None:
+        """Fetch what one relay has for another that lacks it; None if nobody gives it now."""
+        if len(self.linked_relays) < 2:
+            return None
+        future = self.fetcher.request(chunk, kind, size, Priority.BULK)
+        try:
+            async with asyncio.timeout(UPLOAD_FETCH_S):
+                return await future
+        except (TimeoutError, SourceUnavailable):
+            return None
 
     def relay_problem(self, relay: DeviceId, what: str) -> None:
         """Tell the user why the relay does not serve the folder; empty when it does."""
@@ -455,6 +454,21 @@ class Folder:
         else:
             self.problems.pop(relay, None)
         self._changed()
+
+    def relay_refuses(self, relay: DeviceId, error: MeshsyncError | None) -> None:
+        """Tell the user why the relay takes nothing more now, while the rest goes on; None when it does."""
+        if error is not None:
+            self.refusals[relay] = error
+        elif self.refusals.pop(relay, None) is None:
+            return
+        self._changed()
+
+    def relay_linked(self, relay: DeviceId, linked: bool) -> None:
+        """Hear that a relay can be asked for chunks, or no longer."""
+        if linked:
+            self.linked_relays.add(relay)
+        else:
+            self.linked_relays.discard(relay)
 
     def content_stored(self) -> None:
         """More content can be had from a relay."""

@@ -106,4 +106,4 @@ def _row(
     content: Content,
     mtime_ns: int,
 ) -> VersionRow:
-    return VersionRow(name, node, position, time_ns, change, b"/".join(path), pack_content(content), mtime_ns, 0)
+    return VersionRow(name, node, position, time_ns, change, b"/".join(path), pack_content(content), mtime_ns)

@@ -1,7 +1,8 @@
 """Keeps one relay linked, and every folder that is stored there in step with it: read, append, upload, fetch.
 
 Invariant: entries go up past first and at once; content follows in the background; a refusal for one folder never stops
-another; whatever ends a link, the next one goes on from the cursors.
+another, and want of room at the relay stops nothing but what needs the room; whatever ends a link, the next one goes on
+from the cursors.
 """
 
 from __future__ import annotations
@@ -10,21 +11,30 @@ import asyncio
 import contextlib
 import logging
 from collections.abc import Callable, Coroutine, Iterable
+from functools import partial
 from typing import Any, Protocol
 
 from meshsync.agent.changes import Changes
 from meshsync.agent.conversation import RelayConversation
+from meshsync.agent.durability import Durability, UploadPlace
 from meshsync.agent.fetcher import Fetcher
 from meshsync.agent.relay_reader import RelayReader
 from meshsync.agent.relay_source import RelaySource
 from meshsync.agent.replica import Replica
 from meshsync.agent.uploader import Uploader
 from meshsync.codec.canonical import encode
-from meshsync.errors import AccessError, MeshsyncError, NotAMember, TransientError
+from meshsync.errors import (
+    AccessError,
+    IntegrityError,
+    MeshsyncError,
+    NotAMember,
+    ResourceError,
+    StorageFull,
+    TransientError,
+)
 from meshsync.ids import DeviceId, FolderId, RecordId, short
 from meshsync.index.chunk_rows import ChunkRows
 from meshsync.index.relay_rows import RelayRows
-from meshsync.index.version_rows import VersionRow
 from meshsync.limits import (
     DIAL_PAUSE_S,
     DIAL_PAUSE_S_MAX,
@@ -33,6 +43,8 @@ from meshsync.limits import (
     RELAY_APPEND_ENTRIES_MAX,
     UPLOAD_LOOK_S,
     UPLOAD_RECORD_VERSIONS_MAX,
+    UPLOAD_RETRY_S,
+    UPLOAD_RETRY_S_MAX,
 )
 from meshsync.metalog.entry import SignedEntry
 from meshsync.metalog.membership_entry import membership_id
@@ -76,6 +88,10 @@ class RelayedFolder(Protocol):
         """Cursors."""
 
     @property
+    def durability(self) -> Durability:
+        """What relays are owed."""
+
+    @property
     def paused(self) -> bool:
         """Whether nothing is exchanged about the folder."""
 
@@ -85,11 +101,14 @@ class RelayedFolder(Protocol):
     def uploader(self, relay: DeviceId) -> Uploader:
         """Return the one uploader to that relay."""
 
-    async def to_upload(self, limit: int) -> list[VersionRow]:
-        """Return versions that this device should bring to a relay now, oldest first."""
-
     def relay_problem(self, relay: DeviceId, what: str) -> None:
         """Tell the user why the relay does not serve the folder; empty when it does."""
+
+    def relay_refuses(self, relay: DeviceId, error: MeshsyncError | None) -> None:
+        """Tell the user why the relay takes nothing more now, while the rest goes on; None when it does."""
+
+    def relay_linked(self, relay: DeviceId, linked: bool) -> None:
+        """Hear that the relay can be asked for chunks, or no longer."""
 
 
 class RelayClient:
@@ -117,7 +136,7 @@ class RelayClient:
         self._serving: dict[FolderId, asyncio.Task[None]] = {}
 
     def refresh(self) -> None:
-        """Look again at which folders the relay stores."""
+        """Look again at which folders the relay stores, and offer at once what it had no room for."""
         self._wake.note()
 
     async def run(self) -> None:
@@ -167,13 +186,16 @@ class RelayClient:
 
     async def _serve_folder(self, link: Link, folder: RelayedFolder) -> None:
         pause = DIAL_PAUSE_S
-        name = f"relay {self.address.host}"
-        source = RelaySource(self._runtime, name, link, folder.replica.folder, folder.chunk_rows.blobs)
+        name = f"relay {self.address.address}"
+        blobs_of = partial(folder.chunk_rows.blobs, link.peer)
+        source = RelaySource(self._runtime, name, link, folder.replica.folder, blobs_of)
         while True:
+            began = self._runtime.monotonic()
             try:
                 await self._ensure_created(link, folder)
                 folder.relay_problem(link.peer, "")
                 await folder.fetcher.add_source(source)
+                folder.relay_linked(link.peer, True)
                 appended = Changes()
                 await self._together(
                     folder.reader(link.peer).run(link),
@@ -184,7 +206,11 @@ class RelayClient:
                 log.info("relay %s, folder %s: %s", self.address.host, short(folder.replica.folder), error)
                 folder.relay_problem(link.peer, error.what)
             finally:
+                folder.relay_linked(link.peer, False)
+                folder.relay_refuses(link.peer, None)
                 await folder.fetcher.remove_source(source)
+            if self._runtime.monotonic() - began > DIAL_PAUSE_S_MAX:
+                pause = DIAL_PAUSE_S  # it served well in between
             await self._runtime.sleep(pause * (0.5 + self._runtime.random()))
             pause = min(pause * 2, DIAL_PAUSE_S_MAX)
 
@@ -228,11 +254,18 @@ class RelayClient:
         try:
             await conversation.send(Attach(folder.replica.folder))
             await conversation.expect(Attached)
+            waiting = _Waiting(self._wake, partial(folder.relay_refuses, link.peer))
             while True:
                 count = folder.replica.changes.count
+                # These are free, and a change of them wakes who waits for room.
                 await self._send(conversation, folder, self._membership_records(link.peer, folder))
-                while records := await self._runtime.in_thread(self._entry_records, link.peer, folder):
-                    await self._send(conversation, folder, records)
+                try:
+                    while records := await self._runtime.in_thread(self._entry_records, link.peer, folder):
+                        await self._send(conversation, folder, records)
+                        waiting.over()
+                except StorageFull as error:
+                    await waiting.after(error)
+                    continue
                 appended.note()
                 await folder.replica.changes.after(count)
         finally:
@@ -280,28 +313,60 @@ class RelayClient:
     def _note_kept(self, relay: DeviceId, folder: RelayedFolder, kept: list[RecordId]) -> None:
         with folder.replica.database.transaction():
             folder.relay_rows.mark_seen(relay, kept)
-            folder.replica.entries_at_relay(kept)
+            folder.replica.entries_at_relay(relay, kept)
 
     # --- content ------------------------------------------------------------------------------------------
 
     async def _upload(self, link: Link, folder: RelayedFolder, appended: Changes) -> None:
         """Upload content whose entries the relay has: a stored record names their operations."""
         count = 0
+        waiting = _Waiting(self._wake, partial(folder.relay_refuses, link.peer))
         while True:
             # Without news too: a device may have gone whose versions only this one can bring to the relay now.
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(UPLOAD_LOOK_S):
                     count = await appended.after(count)
-            await self._upload_all(link, folder)
+            while True:
+                try:
+                    await self._upload_all(link, folder)
+                except (AccessError, ResourceError, IntegrityError) as error:
+                    await waiting.after(error)
+                else:
+                    waiting.over()
+                    break
 
     async def _upload_all(self, link: Link, folder: RelayedFolder) -> None:
-        while not folder.relay_rows.unseen_entries(link.peer, 1):
-            versions = await folder.to_upload(UPLOAD_RECORD_VERSIONS_MAX)
+        """Bring all that can be brought now. What cannot is passed over, and holds up nothing that comes after it."""
+        relay, place = link.peer, UploadPlace()
+        await folder.reader(relay).until_read()  # it tells what others stored meanwhile
+        while not folder.relay_rows.unseen_entries(relay, 1):
+            versions, following = await folder.durability.to_upload(relay, place, UPLOAD_RECORD_VERSIONS_MAX)
             if not versions:
                 return
-            try:
-                if not await folder.uploader(link.peer).upload(link, versions):
-                    return
-            except AccessError as error:
-                folder.relay_problem(link.peer, error.what)
-                return
+            if not await folder.uploader(relay).upload(link, versions):
+                place = following
+
+
+class _Waiting:
+    """Waits longer each time that a relay refuses, at most UPLOAD_RETRY_S_MAX; not at all once `wake` is noted."""
+
+    def __init__(self, wake: Changes, tell: Callable[[MeshsyncError | None], None]) -> None:
+        self._wake = wake
+        self._tell = tell
+        self._pause = UPLOAD_RETRY_S
+        self._refused = False
+
+    async def after(self, error: MeshsyncError) -> None:
+        """Tell why, and return when it is worth to try again."""
+        self._refused = True
+        self._tell(error)
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(self._pause):
+                await self._wake.after(self._wake.count)
+        self._pause = min(2 * self._pause, UPLOAD_RETRY_S_MAX)
+
+    def over(self) -> None:
+        """What was refused is taken: the next refusal begins anew."""
+        if self._refused:
+            self._tell(None)
+        self._refused, self._pause = False, UPLOAD_RETRY_S

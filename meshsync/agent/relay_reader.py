@@ -1,28 +1,35 @@
 """Reading a relay's log of one folder into the local replica, from a cursor, verified record by record.
 
 Invariant: the cursor moves only past records that are in the index; the log head is recomputed over everything read, so
-a record omitted, altered or reordered stops the reading with a typed error.
+a record omitted, altered or reordered stops the reading with a typed error. Who may sign a stored record is decided by
+the membership at its place in the log, however much later it is read.
 """
 
 from __future__ import annotations
 
+import asyncio
+import itertools
 import logging
+from collections.abc import Sequence
+from dataclasses import replace
 from typing import Protocol
 
 from meshsync.agent.conversation import RelayConversation
 from meshsync.agent.replica import Replica
 from meshsync.content.stored_list import open_stored_list
 from meshsync.errors import AccessError, IntegrityError, MalformedMessage, PeerError
-from meshsync.ids import DeviceId, Dot, RecordId
+from meshsync.ids import ChunkId, DeviceId, Dot, RecordId, dot_parts
 from meshsync.index.chunk_rows import BlobRow, ChunkRows
 from meshsync.index.relay_rows import RelayCursor, RelayRows
 from meshsync.limits import RECORDS_PAGE_BYTES_MAX
 from meshsync.metalog.admission import may_append_stored
 from meshsync.metalog.head import Evidence, compare_heads, head_hash, open_head
+from meshsync.metalog.membership import Membership
+from meshsync.metalog.membership_at import next_membership
 from meshsync.metalog.membership_entry import open_membership
 from meshsync.metalog.receipt import open_receipt
 from meshsync.metalog.record_log import GENESIS_HEAD, LogRecord, RecordKind, record_id, verify_page
-from meshsync.metalog.stored import open_stored, stored_id
+from meshsync.metalog.stored import StoredRecord, open_stored, stored_id
 from meshsync.runtime import Runtime
 from meshsync.transport.base import Link, Priority
 from meshsync.wire.relay_messages import Attach, Attached, Follow, LogGrew, Page, Read
@@ -63,20 +70,28 @@ class RelayReader:
         self._events = events
         self.cursor = rows.cursor(relay) or RelayCursor(0, GENESIS_HEAD, b"")
         self.relay_index = self.cursor.index
+        self._was_read = asyncio.Event()
+        self._membership: Membership | None = None  # at the cursor, once it was asked for
 
     @property
     def caught_up(self) -> bool:
         """Whether everything that the relay is known to have was read."""
         return self.cursor.index >= self.relay_index
 
+    async def until_read(self) -> None:
+        """Return once all was read that the relay had when this device attached to it last."""
+        await self._was_read.wait()
+
     async def run(self, link: Link) -> None:
         """Read and follow until the link ends. Raises AccessError if the relay refuses, PeerError, TransientError."""
+        self._was_read.clear()
         while True:
             conversation = RelayConversation(await link.open_stream(Priority.INTERACTIVE))
             try:
                 await conversation.send(Attach(self._replica.folder, self._shown()))
                 self._check_head((await conversation.expect(Attached)).head)
                 await self._read_all(conversation)
+                self._was_read.set()
                 self._events.versions_durable()
                 await conversation.send(Follow(self.cursor.index, self._shown()))
                 self._check_head((await conversation.expect(LogGrew)).head)
@@ -110,29 +125,40 @@ class RelayReader:
         if head.index < self.cursor.index:
             raise IntegrityError("the relay's log is shorter than what was read of it")
         self.relay_index = max(self.relay_index, head.index)
-        self.cursor = RelayCursor(self.cursor.index, self.cursor.head, signed)
+        self.cursor = replace(self.cursor, signed=signed)
 
     async def _take(self, page: Page) -> None:
         index = verify_page(self.cursor.head, self.cursor.index, page.records, page.reached)
-        pending: list[LogRecord] = []
-        for record in page.records:
-            if pending and record.kind != pending[-1].kind:
-                await self._take_run(pending)
-                pending = []
-            pending.append(record)
-        if pending:
-            await self._take_run(pending)
-        cursor = RelayCursor(index, page.reached, self.cursor.signed)
+        # A page that was not finished is read again from its beginning: so is the membership at its records.
+        membership = self._membership or self._membership_at_cursor()
+        for _, run in itertools.groupby(page.records, key=lambda record: record.kind):
+            membership = await self._take_run(list(run), membership)
+        head = b"" if membership is None else membership.head
+        cursor = RelayCursor(index, page.reached, self.cursor.signed, head)
         seen = [record_id(record) for record in page.records]
         await self._runtime.in_thread(self._rows.advance, self._relay, cursor, seen)
-        self.cursor = cursor
+        self.cursor, self._membership = cursor, membership
 
-    async def _take_run(self, records: list[LogRecord]) -> None:
-        """Take consecutive records of one kind. One that is not acceptable is passed over: the relay is not trusted."""
+    def _membership_at_cursor(self) -> Membership | None:
+        """Return the membership at the cursor, None at the log's beginning.
+
+        Where this device has since taken the other side of a fork of the chain, its present membership stands for it.
+        """
+        if not self.cursor.index:
+            return None
+        return self._replica.membership_at(RecordId(self.cursor.membership)) or self._replica.membership
+
+    async def _take_run(self, records: list[LogRecord], membership: Membership | None) -> Membership | None:
+        """Take consecutive records of one kind before which `membership` is in force; return what is after them.
+
+        One that is not acceptable is passed over: the relay is not trusted.
+        """
         data = tuple(record.data for record in records)
         try:
             match records[0].kind:
                 case RecordKind.MEMBERSHIP:
+                    for change in data:
+                        membership = next_membership(membership, change, self._replica.folder)
                     start = open_membership(data[0]).body.seq
                     await self._replica.receive_membership(start, data, ordered=True)
                 case RecordKind.ENTRY:
@@ -140,7 +166,7 @@ class RelayReader:
                     await self._runtime.in_thread(self._entries_kept, data)
                     self._events.versions_durable()
                 case RecordKind.STORED:
-                    await self._runtime.in_thread(self._take_stored, data)
+                    await self._runtime.in_thread(self._take_stored, data, membership)
                     self._events.content_stored()
                 case RecordKind.RECEIPT:
                     await self._runtime.in_thread(self.take_receipts, data)
@@ -149,32 +175,39 @@ class RelayReader:
                     pass
         except (AccessError, IntegrityError, PeerError) as error:
             log.warning("the relay's log holds a record that is not acceptable: %s", error)
+        return membership
 
     def _entries_kept(self, entries: tuple[bytes, ...]) -> None:
-        self._replica.entries_at_relay([record_id(LogRecord(int(RecordKind.ENTRY), data)) for data in entries])
+        names = [record_id(LogRecord(int(RecordKind.ENTRY), data)) for data in entries]
+        self._replica.entries_at_relay(self._relay, names)
 
-    def _take_stored(self, records: tuple[bytes, ...]) -> None:
+    def _take_stored(self, records: tuple[bytes, ...], membership: Membership | None) -> None:
         for data in records:
-            record = open_stored(data, self._replica.folder)
-            refusal = may_append_stored(self._replica.membership, record.device)
-            if refusal is not None:
-                raise refusal.error()
-            rows = []
             try:
-                items = open_stored_list(self._replica.keys, record.blobs, record.sealed) if record.sealed else []
-            except (AccessError, IntegrityError, MalformedMessage) as error:
-                # Of a hostile member, or under a key that comes later: the record counts, its list helps nobody.
-                log.warning("the list of a stored record cannot be read: %s", error)
-                items = []
-            for item in items:
-                if item.base is None:  # what this build opens; a delta blob is another way to a chunk
-                    rows.append((item.chunk, BlobRow(item.blob, item.epoch, 0)))
+                record = open_stored(data, self._replica.folder)
+                refusal = may_append_stored(membership or self._replica.membership, record.device)
+                if refusal is not None:
+                    raise refusal.error()
+            except (AccessError, IntegrityError, PeerError) as error:
+                log.warning("the relay's log holds a stored record that does not count: %s", error)
+                continue
             with self._replica.database.transaction():
-                self._chunks.put_blobs(rows)
+                self._chunks.put_blobs(self._relay, self._listed(record))
                 self._replica.log_rows.put_stored(stored_id(data), data)
 
+    def _listed(self, record: StoredRecord) -> list[tuple[ChunkId, BlobRow]]:
+        """Return which blob holds which chunk by the record's sealed list."""
+        try:
+            items = open_stored_list(self._replica.keys, record.blobs, record.sealed) if record.sealed else []
+        except (AccessError, IntegrityError, MalformedMessage) as error:
+            # Of a hostile member, or under a key that comes later: the record counts, its list helps nobody.
+            log.warning("the list of a stored record cannot be read: %s", error)
+            return []
+        # What this build opens: a delta blob is another way to a chunk.
+        return [(item.chunk, BlobRow(item.blob, item.epoch, 0)) for item in items if item.base is None]
+
     def take_receipts(self, records: tuple[bytes, ...]) -> None:
-        """Believe receipts of this relay: mark what their stored records name as durable. Blocking."""
+        """Believe receipts of this relay: note that it has what their stored records name. Blocking."""
         for data in records:
             receipt = open_receipt(data, self._replica.folder)
             if receipt.device != self._relay or self._relay not in self._replica.membership.relays:
@@ -185,4 +218,11 @@ class RelayReader:
             stored = open_stored(record, self._replica.folder)
             with self._replica.database.transaction():
                 self._replica.log_rows.put_receipt(RecordId(receipt.record), data)
-                self._replica.versions.mark_durable([Dot(dot) for dot in (*stored.dots, *stored.gone)])
+                self._replica.versions.mark_stored(self._relay, [Dot(name) for name in stored.dots])
+                self._replica.versions.mark_gone(self._relay, self._own_of(stored.device, stored.gone))
+
+    def _own_of(self, device: DeviceId, names: Sequence[bytes]) -> list[Dot]:
+        """Return those of the versions `names` that `device` wrote: only their author may declare them gone."""
+        chains = self._replica.chains
+        authors = {name: chains.rows(dot_parts(Dot(name))[0]) for name in names}
+        return [Dot(name) for name, rows in authors.items() if rows and rows[0].device == device]

@@ -180,6 +180,7 @@ class Replica:
         self._own_is_doubted = boot is not None and boot != mark.boot
         self._take_keys()
         with self.database.transaction():
+            self.versions.account(self.membership.relays)
             self.meta.set(INDEX_PLACE_KEY, mark.place)
             self.meta.set(INDEX_BOOT_KEY, mark.boot)
             if self._own is None:
@@ -210,6 +211,11 @@ class Replica:
     def has_membership(self, head: RecordId) -> bool:
         """Whether the membership chain here contains `head`."""
         return head in self._membership_at
+
+    def membership_at(self, head: RecordId) -> Membership | None:
+        """Return the membership after the entry `head` of the chain here, None if it is not in it."""
+        at = self._membership_at.get(head)
+        return None if at is None else replay(self.membership_chain[: at + 1], self.folder)
 
     def membership_page(self, start: int, bytes_max: int) -> list[bytes]:
         """Return membership entries from `start` on, at most `bytes_max` bytes but at least one if there is any."""
@@ -475,14 +481,14 @@ class Replica:
         delivered = DeliveredEntry(entry.device, entry.chain, entry.envelope.seq, time, tuple(ops))
         self.dirty |= self.view.apply(delivered)
 
-    def entries_at_relay(self, entries: Sequence[RecordId]) -> None:
-        """Note that a relay's log holds these entries: their removals and renames are durable. Blocking."""
+    def entries_at_relay(self, relay: DeviceId, entries: Sequence[RecordId]) -> None:
+        """Note that the log of `relay` holds these entries: their removals and renames are there. Blocking."""
         dots = []
         for entry in entries:
             row = self.chains.row(EntryId(entry))
             if row is not None:
                 dots.append((dot(row.chain, row.seq, 0), dot(row.chain, row.seq, 0xFFFFFFFF)))
-        self.versions.mark_contentless_durable(dots)
+        self.versions.mark_contentless_stored(relay, dots)
 
     # --- membership -----------------------------------------------------------------------------------------
 
@@ -632,6 +638,7 @@ class Replica:
 
     def _write_membership(self, start: int) -> None:
         with self.database.transaction():
+            self.versions.account(self.membership.relays)
             self.log_rows.truncate_membership(start)
             for at in range(start, len(self.membership_chain)):
                 entry = self.membership_chain[at]

@@ -28,8 +28,8 @@ def is_relayed(folder: Folder) -> bool:
 
 
 def not_durable(folder: Folder) -> int:
-    """Return how many versions have no receipt; 0 where no relay stores the folder."""
-    return folder.replica.versions.count()[1] if is_relayed(folder) else 0
+    """Return how many versions are not durable and can become so; 0 where no relay stores the folder."""
+    return folder.durability.owing().not_durable
 
 
 def exchanging(agent: Agent, folder: Folder) -> bool:
@@ -45,7 +45,9 @@ def exchanging(agent: Agent, folder: Folder) -> bool:
         client = agent.relays.get(relay)
         if client is None or client.link is None or relay in folder.problems:
             continue
-        if not folder.reader(relay).caught_up or folder.relay_rows.unseen_entries(relay, 1):
+        if not folder.reader(relay).caught_up:
+            return True
+        if relay not in folder.refusals and folder.relay_rows.unseen_entries(relay, 1):
             return True
     return False
 
@@ -101,7 +103,8 @@ def folder_state(agent: Agent, folder: Folder) -> api.FolderState:
         not_durable=not_durable(folder),
         conflicts=conflicts,
         held=sum(hold.count for hold in folder.guard.holds.values()),
-        versions=folder.replica.versions.count()[0],
+        not_kept=folder.durability.owing().not_kept,
+        versions=folder.replica.versions.count(),
         role=names[int(role)] if role is not None else "reader",
         relayed=is_relayed(folder),
         done_bytes=total,
@@ -142,6 +145,12 @@ def health(agent: Agent) -> list[api.HealthItem]:
         for device, what in folder.problems.items():
             who = f"relay {short(device)}" if device else str(folder.root_path)
             items.append(api.HealthItem(what=f"{folder.name}: {what}", why=who, next="meshsync doctor"))
+        for relay, error in folder.refusals.items():
+            client = agent.relays.get(relay)
+            host = short(relay) if client is None else client.address.host
+            what = f"{folder.name}: what is new waits to be stored at the relay {host}"
+            code = type(error).__name__
+            items.append(api.HealthItem(what=what, why=error.what, next=error.next_step, code=code))
         for hold in folder.guard.holds.values():
             what = f"{folder.name}: {hold.count} of {hold.total} files are held, {hold.why.value}"
             where = "others are not told" if hold.cause.side is Side.PUBLISH else "not done here"

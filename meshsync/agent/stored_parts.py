@@ -37,7 +37,11 @@ class Part:
 
 
 class ContentAbsent(Exception):
-    """A list or chunk of a version is not on this device."""
+    """A list or chunk of a version is not on this device; `wanted` is the list, None for a chunk."""
+
+    def __init__(self, wanted: ChunkId | None = None) -> None:
+        super().__init__()
+        self.wanted = wanted
 
 
 def is_in_parts(content: Content) -> bool:
@@ -84,7 +88,7 @@ def _part(node: Node, list_bytes: ListBytes) -> tuple[Part, tuple[Node, ...]]:
     """Return the part of the list `node`, and the lists that it names."""
     data = list_bytes(node.id)
     if data is None:
-        raise ContentAbsent
+        raise ContentAbsent(node.id)
     children = expand(node, data)
     own = Piece(node.id, BlobKind.MANIFEST, len(data))
     if node.level == 1:

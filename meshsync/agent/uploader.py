@@ -1,13 +1,15 @@
 """Brings the content of published versions to a relay, a bounded batch at a time, and asks for the receipt.
 
-Invariant: a blob is sealed and offered once for each chunk that no stored record names yet; the relay asks for the ones
-it lacks, so nothing is sent twice; a stored record is signed only after all its blobs were acknowledged as durable, and
-appended only after its parts.
+Invariant: a blob is sealed and offered once for each chunk that no stored record of this relay names yet; the relay
+asks for the ones it lacks, so nothing is sent twice; a stored record is signed only after all its blobs were
+acknowledged as durable, and appended only after its parts. What lies no more on this device is fetched, for a relay
+that was away, from one that has it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+import asyncio
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 
@@ -15,7 +17,8 @@ from meshsync.agent.conversation import RelayConversation
 from meshsync.agent.local_chunks import LocalChunks
 from meshsync.agent.replica import Replica
 from meshsync.agent.stored_parts import ContentAbsent, Part, Piece, is_in_parts, parts_of, pieces_of
-from meshsync.content.record import Content
+from meshsync.content.manifest import root_node
+from meshsync.content.record import Content, Kind
 from meshsync.content.seal import BlobKind, seal_chunk
 from meshsync.content.stored_list import StoredItem, seal_stored_list
 from meshsync.crypto.folder_keys import FolderKeys
@@ -26,6 +29,7 @@ from meshsync.index.chunk_rows import BlobRow, ChunkRows
 from meshsync.index.relay_rows import RelayRows
 from meshsync.index.version_rows import VersionRow
 from meshsync.limits import (
+    MANIFEST_LIST_BYTES_MAX,
     STORED_BLOBS_MAX,
     UPLOAD_BATCH_BYTES,
     UPLOAD_PARTS_GROUPS_MAX,
@@ -62,7 +66,11 @@ class _SealedBlob:
 
 
 class Uploader:
-    """Uploads for one folder to one relay. `content_of` gives a version row's content; `on_receipt` gets receipts."""
+    """Uploads for one folder to one relay.
+
+    `content_of` gives a version row's content; `on_receipt` gets receipts; `kept_elsewhere` tells which versions
+    another relay of the folder has, `fetch` asks for a chunk or list of one (None if nobody gives it now).
+    """
 
     def __init__(
         self,
@@ -74,6 +82,8 @@ class Uploader:
         local: LocalChunks,
         content_of: Callable[[VersionRow], Content],
         on_receipt: Callable[[bytes], None],
+        kept_elsewhere: Callable[[list[Dot]], set[Dot]],
+        fetch: Callable[[ChunkId, BlobKind, int], Awaitable[bytes | None]],
     ) -> None:
         self._runtime = runtime
         self._relay = relay
@@ -83,63 +93,103 @@ class Uploader:
         self._local = local
         self._content_of = content_of
         self._on_receipt = on_receipt
+        self._kept_elsewhere = kept_elsewhere
+        self._fetch = fetch
         self.sent_bytes = 0
 
     async def upload(self, link: Link, versions: Sequence[VersionRow]) -> bool:
         """Make some of `versions` durable at the relay; return whether it is worth to go on at once.
 
         Those that one record can hold come first, together; of the others one is brought a bounded part further, so
-        that none waits long behind a large one. A version whose content is no longer here is done by being declared
-        gone, if this device wrote it; otherwise it is left for whoever holds it. Raises TransientError, AccessError,
-        StorageFull, PeerError.
+        that none waits long behind a large one. A version whose content is at no relay and no longer here is done by
+        being declared gone, if this device wrote it; otherwise it is left for whoever holds it, and holds up none of
+        the others. Raises TransientError, AccessError, StorageFull, PeerError, IntegrityError.
         """
         conversation = RelayConversation(await link.open_stream(Priority.BULK))
         try:
             await conversation.send(Attach(self._replica.folder))
             await conversation.expect(Attached)
-            small, large = await self._runtime.in_thread(self._plan, versions[:UPLOAD_RECORD_VERSIONS_MAX])
-            if small and await self._upload_small(conversation, small):
-                return True
+            elsewhere = self._kept_elsewhere([version.dot for version in versions])
+            large: dict[Dot, Content] = {}
+            at = 0
+            while at < len(versions):
+                await self._bring_lists(versions[at : at + UPLOAD_RECORD_VERSIONS_MAX], elsewhere)
+                small, more, taken = await self._runtime.in_thread(self._plan, versions[at:])
+                large |= more
+                at += taken
+                if small and await self._upload_small(conversation, small, elsewhere):
+                    return True
             for dot, content in large.items():
-                if await self._upload_large(conversation, dot, content):
+                if await self._upload_large(conversation, dot, content, dot in elsewhere):
                     return True
             return False
         finally:
             conversation.reset()
 
-    def _plan(self, versions: Sequence[VersionRow]) -> tuple[dict[Dot, list[Piece] | None], dict[Dot, Content]]:
-        """Return the pieces of each version for one record, None where that is not known here, and the large ones."""
+    def _plan(self, versions: Sequence[VersionRow]) -> tuple[dict[Dot, list[Piece] | None], dict[Dot, Content], int]:
+        """Return the pieces of each version for one record, None where that is not known here, and the large ones.
+
+        The last value is how many of `versions` these are, at least one.
+        """
         small: dict[Dot, list[Piece] | None] = {}
         large: dict[Dot, Content] = {}
         count = 0
-        for version in versions:
+        for taken, version in enumerate(versions[:UPLOAD_RECORD_VERSIONS_MAX]):
             content = self._content_of(version)
             if is_in_parts(content):
                 large[version.dot] = content
                 continue
             pieces = pieces_of(content, self._chunks.list_bytes)
             count += len(pieces or ())
-            if count > STORED_BLOBS_MAX:
-                break
+            if small and count > STORED_BLOBS_MAX:
+                return small, large, taken
             small[version.dot] = pieces
-        return small, large
+        return small, large, min(len(versions), UPLOAD_RECORD_VERSIONS_MAX)
 
-    async def _upload_small(self, conversation: RelayConversation, wanted: dict[Dot, list[Piece] | None]) -> bool:
+    async def _bring_lists(self, versions: Sequence[VersionRow], elsewhere: set[Dot]) -> None:
+        """Fetch the lists of versions that one record can hold and that another relay has."""
+        for version in versions:
+            content = self._content_of(version)
+            if version.dot not in elsewhere or is_in_parts(content):
+                continue
+            root = root_node(content) if content.kind is Kind.FILE else None
+            if root is not None and root.level:
+                await self._bring_list(root.id)
+
+    async def _bring_list(self, name: ChunkId) -> bool:
+        """Fetch a manifest list unless it is here; return whether it is then."""
+        if await self._runtime.in_thread(self._chunks.list_bytes, name) is not None:
+            return True
+        data = await self._fetch(name, BlobKind.MANIFEST, MANIFEST_LIST_BYTES_MAX)
+        if data is None:
+            return False
+        await self._runtime.in_thread(self._keep_list, name, data)
+        return True
+
+    def _keep_list(self, name: ChunkId, data: bytes) -> None:
+        with self._replica.database.transaction():
+            self._chunks.put_lists([(name, data)])
+
+    async def _upload_small(
+        self, conversation: RelayConversation, wanted: dict[Dot, list[Piece] | None], elsewhere: set[Dot]
+    ) -> bool:
         """Store versions in one record; return whether any is done."""
-        items = await self._upload_pieces(conversation, [piece for pieces in wanted.values() for piece in pieces or ()])
+        pieces = [piece for pieces in wanted.values() for piece in pieces or ()]
+        kept = {piece.chunk for dot in elsewhere for piece in wanted.get(dot) or ()}
+        items = await self._upload_pieces(conversation, pieces, kept)
         dots = [dot for dot, pieces in wanted.items() if _complete(pieces, items)]
-        gone = [dot for dot in wanted.keys() - set(dots) if self._is_over(dot)]
+        gone = [dot for dot in wanted.keys() - set(dots) - elsewhere if self._is_over(dot)]
         if not dots and not gone:
             return False
         stored = {piece.chunk: items[piece.chunk] for dot in dots for piece in wanted[dot] or ()}
         return await self._append(conversation, [await self._runtime.in_thread(self._make_record, stored, dots, gone)])
 
-    async def _upload_large(self, conversation: RelayConversation, dot: Dot, content: Content) -> bool:
-        """Bring one version in parts; return whether it got further."""
+    async def _upload_large(self, conversation: RelayConversation, dot: Dot, content: Content, elsewhere: bool) -> bool:
+        """Bring one version in parts; return whether it got further. `elsewhere`: another relay has it."""
         try:
-            part, moved = await self._store_parts(conversation, content)
+            part, moved = await self._store_parts(conversation, content, elsewhere)
         except ContentAbsent:
-            if not self._is_over(dot):
+            if elsewhere or not self._is_over(dot):
                 return False
             return await self._append(conversation, [self._make_record({}, gone=[dot])])
         if part is None:
@@ -159,21 +209,32 @@ class Uploader:
 
     # --- a large version, part by part ------------------------------------------------------------------------
 
-    async def _store_parts(self, conversation: RelayConversation, content: Content) -> tuple[RecordId | None, bool]:
+    async def _store_parts(
+        self, conversation: RelayConversation, content: Content, elsewhere: bool
+    ) -> tuple[RecordId | None, bool]:
         """Store parts that the relay does not have yet, UPLOAD_PARTS_GROUPS_MAX groups at the most.
 
         Returns the record of the root, None if there is more to do, and whether anything was stored. What was stored
         stays known, so that an upload that was interrupted goes on and the next version of the file stores only its
-        new parts. Raises ContentAbsent if some of it is not here.
+        new parts. Raises ContentAbsent if some of it is neither here nor, where it is `elsewhere`, given by others.
         """
         stored = partial(self._relay_rows.part, self._relay)
-        parts = parts_of(content, self._chunks.list_bytes, lambda name: stored(name) is not None)
         moved = False
         for _ in range(UPLOAD_PARTS_GROUPS_MAX):
-            group = await self._runtime.in_thread(_take, parts)
+            parts = parts_of(content, self._chunks.list_bytes, lambda name: stored(name) is not None)
+            try:
+                group = await self._runtime.in_thread(_take, parts)
+            except ContentAbsent as absent:
+                if not elsewhere or absent.wanted is None or not await self._bring_list(absent.wanted):
+                    raise
+                moved = True
+                continue
             if not group:
                 break
-            items = await self._upload_pieces(conversation, [piece for part in group for piece in part.pieces])
+            pieces = [piece for part in group for piece in part.pieces]
+            items = await self._upload_pieces(
+                conversation, pieces, {piece.chunk for piece in pieces} if elsewhere else set()
+            )
             if not all(_complete(part.pieces, items) for part in group):
                 raise ContentAbsent
             records = await self._runtime.in_thread(self._part_records, group, items)
@@ -198,15 +259,22 @@ class Uploader:
     # --- blobs and records ------------------------------------------------------------------------------------
 
     async def _upload_pieces(
-        self, conversation: RelayConversation, pieces: Sequence[Piece]
+        self, conversation: RelayConversation, pieces: Sequence[Piece], elsewhere: set[ChunkId]
     ) -> dict[ChunkId, StoredItem]:
-        """Bring what no record names yet to the relay; return where every piece is that is there."""
+        """Bring what no record names yet to the relay; return where every piece is that is there.
+
+        Of those that are not here, `elsewhere` are fetched.
+        """
         fresh = {piece.chunk: piece for piece in pieces}
-        known = await self._runtime.in_thread(self._chunks.blobs, list(fresh))
+        known = await self._runtime.in_thread(self._chunks.blobs, self._relay, list(fresh))
         items = {chunk: StoredItem(chunk, row.blob, row.epoch) for chunk, row in known.items()}
         keys = self._replica.keys
         for batch in _batches([piece for chunk, piece in fresh.items() if chunk not in known]):
             sealed = await self._runtime.in_thread(self._seal, keys, batch)
+            here = {item.piece.chunk for item in sealed}
+            sealed += await self._fetched(
+                keys, [piece for piece in batch if piece.chunk in elsewhere and piece.chunk not in here]
+            )
             await self._offer(conversation, sealed)
             rows = [(item.piece.chunk, BlobRow(item.blob, keys.current, len(item.data))) for item in sealed]
             await self._runtime.in_thread(self._keep_blobs, rows)
@@ -215,7 +283,13 @@ class Uploader:
 
     def _keep_blobs(self, rows: list[tuple[ChunkId, BlobRow]]) -> None:
         with self._replica.database.transaction():
-            self._chunks.put_blobs(rows)
+            self._chunks.put_blobs(self._relay, rows)
+
+    async def _fetched(self, keys: FolderKeys, pieces: list[Piece]) -> list[_SealedBlob]:
+        """Seal what others give of `pieces`."""
+        given = await asyncio.gather(*(self._fetch(piece.chunk, piece.kind, piece.size) for piece in pieces))
+        found = [(piece, data) for piece, data in zip(pieces, given, strict=True) if data is not None]
+        return await self._runtime.in_thread(lambda: [_sealed(keys, piece, data) for piece, data in found])
 
     def _seal(self, keys: FolderKeys, batch: list[Piece]) -> list[_SealedBlob]:
         """Seal the pieces that are still here."""
@@ -224,8 +298,7 @@ class Uploader:
         for piece in batch:
             data = here.get(piece.chunk) or self._local.find(piece.chunk, piece.kind)
             if data is not None:
-                blob = seal_chunk(keys, keys.current, piece.kind, data)
-                sealed.append(_SealedBlob(piece, blob_id(blob), blob))
+                sealed.append(_sealed(keys, piece, data))
         return sealed
 
     async def _offer(self, conversation: RelayConversation, sealed: list[_SealedBlob]) -> None:
@@ -263,7 +336,7 @@ class Uploader:
 
     def _forget(self, lost: list[bytes]) -> None:
         with self._replica.database.transaction():
-            self._chunks.forget_blobs([BlobId(name) for name in lost])
+            self._chunks.forget_blobs(self._relay, [BlobId(name) for name in lost])
             self._relay_rows.forget_parts(self._relay, [RecordId(name) for name in lost])
 
     def _make_record(
@@ -285,6 +358,11 @@ class Uploader:
             parts=tuple(parts),
             sealed=sealed,
         )
+
+
+def _sealed(keys: FolderKeys, piece: Piece, data: bytes) -> _SealedBlob:
+    blob = seal_chunk(keys, keys.current, piece.kind, data)
+    return _SealedBlob(piece, blob_id(blob), blob)
 
 
 def _take(parts: Iterator[Part]) -> list[Part]:

@@ -113,12 +113,14 @@ def listed(agent: Agent, folder: Folder, rows: Iterable[VersionRow]) -> list[api
     """Return rows of one node as answers, newest first."""
     names = agent.names()
     answers = []
+    rows = list(rows)
+    holders = folder.durability.holders([row.dot for row in rows])
     for number, row in enumerate(rows, 1):
         content = unpack_content(row.content)
         chain = folder.replica.chains.rows(row.dot[:32])  # type: ignore[arg-type]
         author = chain[0].device if chain else DeviceId(b"")
         here = folder.synced.rows.get(row.node)
-        kept = "here" if here is not None and here.content == content else ("relay" if row.durable else "")
+        kept = "here" if here is not None and here.content == content else ("relay" if holders[row.dot] else "")
         change: api.ChangeKind = row.change  # type: ignore[assignment]
         answers.append(
             api.Version(

@@ -8,9 +8,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from meshsync.ids import BlobId, ChunkId, EpochId, NodeId
+from meshsync.ids import BlobId, ChunkId, DeviceId, EpochId, NodeId
 from meshsync.index.database import Database
-from meshsync.limits import RANGES_PER_CHUNK_MAX
+from meshsync.limits import RANGES_PER_CHUNK_MAX, SQL_VALUES_MAX
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,7 +24,7 @@ class Range:
 
 @dataclass(frozen=True, slots=True)
 class BlobRow:
-    """The blob that holds a chunk, sealed under `epoch`; `size` in sealed bytes, 0 if unknown."""
+    """The blob of a relay that holds a chunk, sealed under `epoch`; `size` in sealed bytes, 0 if unknown."""
 
     blob: BlobId
     epoch: EpochId
@@ -74,8 +74,8 @@ class ChunkRows:
     def ranges_of(self, chunks: Sequence[ChunkId]) -> dict[ChunkId, list[Range]]:
         """Return the places in the user's files where each of `chunks` should be; unknown ones are left out."""
         found: dict[ChunkId, list[Range]] = {}
-        for start in range(0, len(chunks), 500):
-            page = chunks[start : start + 500]
+        for start in range(0, len(chunks), SQL_VALUES_MAX):
+            page = chunks[start : start + SQL_VALUES_MAX]
             marks = ",".join("?" * len(page))
             for chunk, node, offset, size in self._db.execute(
                 "SELECT c.id, f.node, c.offset, c.size FROM chunk c JOIN file f ON f.number = c.file"
@@ -96,26 +96,29 @@ class ChunkRows:
         rows = self._db.execute("SELECT data FROM list WHERE id = ?", (chunk,))
         return bytes(rows[0][0]) if rows else None
 
-    def put_blobs(self, rows: Iterable[tuple[ChunkId, BlobRow]]) -> None:
-        """Record which blob holds a chunk; a later record wins."""
+    def put_blobs(self, relay: DeviceId, rows: Iterable[tuple[ChunkId, BlobRow]]) -> None:
+        """Record which blob of `relay` holds a chunk; a later record wins."""
         self._db.execute_many(
-            "INSERT INTO blob VALUES (?, ?, ?, ?) ON CONFLICT DO UPDATE SET blob = excluded.blob,"
+            "INSERT INTO blob VALUES (?, ?, ?, ?, ?) ON CONFLICT DO UPDATE SET blob = excluded.blob,"
             " epoch = excluded.epoch, size = excluded.size",
-            ((chunk, row.blob, row.epoch, row.size) for chunk, row in rows),
+            ((chunk, relay, row.blob, row.epoch, row.size) for chunk, row in rows),
         )
 
-    def forget_blobs(self, blobs: Sequence[BlobId]) -> None:
-        """Forget which chunks `blobs` hold."""
-        for start in range(0, len(blobs), 500):
-            page = blobs[start : start + 500]
-            self._db.execute(f"DELETE FROM blob WHERE blob IN ({','.join('?' * len(page))})", page)
-
-    def blobs(self, chunks: Sequence[ChunkId]) -> dict[ChunkId, BlobRow]:
-        """Return the blobs known to hold any of `chunks`."""
-        found: dict[ChunkId, BlobRow] = {}
-        for start in range(0, len(chunks), 500):
-            page = chunks[start : start + 500]
+    def forget_blobs(self, relay: DeviceId, blobs: Sequence[BlobId]) -> None:
+        """Forget which chunks these blobs of `relay` hold."""
+        for start in range(0, len(blobs), SQL_VALUES_MAX):
+            page = blobs[start : start + SQL_VALUES_MAX]
             marks = ",".join("?" * len(page))
-            for chunk, blob, epoch, size in self._db.execute(f"SELECT * FROM blob WHERE chunk IN ({marks})", page):
+            self._db.execute(f"DELETE FROM blob WHERE relay = ? AND blob IN ({marks})", (relay, *page))
+
+    def blobs(self, relay: DeviceId, chunks: Sequence[ChunkId]) -> dict[ChunkId, BlobRow]:
+        """Return the blobs of `relay` that are known to hold any of `chunks`."""
+        found: dict[ChunkId, BlobRow] = {}
+        for start in range(0, len(chunks), SQL_VALUES_MAX):
+            page = chunks[start : start + SQL_VALUES_MAX]
+            marks = ",".join("?" * len(page))
+            for chunk, blob, epoch, size in self._db.execute(
+                f"SELECT chunk, blob, epoch, size FROM blob WHERE chunk IN ({marks}) AND relay = ?", (*page, relay)
+            ):
                 found[ChunkId(chunk)] = BlobRow(BlobId(blob), EpochId(epoch), size)
         return found

@@ -11,11 +11,15 @@ from meshsync.index.database import Database
 
 @dataclass(frozen=True, slots=True)
 class RelayCursor:
-    """Records below `index` were read; `head` is the head there; `signed` the relay's newest signed head."""
+    """Records up to `index` were read; `head` is the log's head there, `membership` that of the membership chain.
+
+    `signed` is the relay's newest signed head.
+    """
 
     index: int
     head: bytes
     signed: bytes
+    membership: bytes = b""
 
 
 class RelayRows:
@@ -26,15 +30,15 @@ class RelayRows:
 
     def cursor(self, relay: DeviceId) -> RelayCursor | None:
         """Return how far `relay` was read, or None if never."""
-        rows = self._db.execute("SELECT cursor, head, signed FROM relay WHERE device = ?", (relay,))
+        rows = self._db.execute("SELECT cursor, head, signed, membership FROM relay WHERE device = ?", (relay,))
         return RelayCursor(*rows[0]) if rows else None
 
     def advance(self, relay: DeviceId, cursor: RelayCursor, seen: Iterable[RecordId]) -> None:
         """Set the cursor and note that the relay's log holds `seen`."""
         self._db.execute(
-            "INSERT INTO relay VALUES (?, ?, ?, ?) ON CONFLICT DO UPDATE SET cursor = excluded.cursor,"
-            " head = excluded.head, signed = excluded.signed",
-            (relay, cursor.index, cursor.head, cursor.signed),
+            "INSERT INTO relay VALUES (?, ?, ?, ?, ?) ON CONFLICT DO UPDATE SET cursor = excluded.cursor,"
+            " head = excluded.head, signed = excluded.signed, membership = excluded.membership",
+            (relay, cursor.index, cursor.head, cursor.signed, cursor.membership),
         )
         self.mark_seen(relay, seen)
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Final
 
-VERSION: Final = 3
+VERSION: Final = 4
 
 SAFEGUARDS: Final = """
 -- what the safeguards weigh: files taken away lately, holds that wait for the user
@@ -38,7 +38,46 @@ CREATE TABLE stored_part (relay BLOB NOT NULL, list BLOB NOT NULL, record BLOB N
     WITHOUT ROWID;
 """
 
-UPGRADES: Final = {1: SAFEGUARDS, 2: STORED_PARTS}
+PER_RELAY: Final = """
+-- relays for which is kept which versions they lack; one that is not here was never asked
+CREATE TABLE accounted (relay BLOB PRIMARY KEY) WITHOUT ROWID;
+-- versions that no receipt of the relay covers; `gone`: its author has declared there that nobody can give it any more
+CREATE TABLE unstored (
+    dot BLOB NOT NULL,
+    relay BLOB NOT NULL,
+    position INTEGER NOT NULL,
+    gone INTEGER NOT NULL DEFAULT 0,
+    PRIMARY KEY (dot, relay)
+) WITHOUT ROWID;
+CREATE INDEX unstored_owed ON unstored (relay, position) WHERE gone = 0;
+-- which blob of a relay holds a chunk
+CREATE TABLE blob (
+    chunk BLOB NOT NULL,
+    relay BLOB NOT NULL,
+    blob BLOB NOT NULL,
+    epoch BLOB NOT NULL,
+    size INTEGER NOT NULL,
+    PRIMARY KEY (chunk, relay)
+) WITHOUT ROWID;
+"""
+
+_TO_PER_RELAY: Final = f"""
+ALTER TABLE blob RENAME TO blob_before;
+{PER_RELAY}
+INSERT INTO accounted SELECT device FROM relay UNION SELECT relay FROM relay_seen;
+-- one bit said that some relay has a version: of one relay it is known which, of several it is not
+INSERT INTO unstored (dot, relay, position) SELECT v.dot, a.relay, v.position FROM version v, accounted a
+    WHERE v.durable = 0 OR (SELECT count(*) FROM accounted) > 1;
+INSERT INTO blob SELECT b.chunk, a.relay, b.blob, b.epoch, b.size FROM blob_before b, accounted a;
+DROP TABLE blob_before;
+DROP INDEX version_not_durable;
+ALTER TABLE version DROP COLUMN durable;
+-- read each log once more: its receipts tell what is at which relay, its order the membership at each place
+ALTER TABLE relay ADD COLUMN membership BLOB NOT NULL DEFAULT x'';
+UPDATE relay SET cursor = 0, head = zeroblob(32);
+"""
+
+UPGRADES: Final = {1: SAFEGUARDS, 2: STORED_PARTS, 3: _TO_PER_RELAY}
 """What brings an index of a version to the next one."""
 
 TABLES: Final = (
@@ -62,9 +101,14 @@ CREATE TABLE entry (
 CREATE INDEX entry_by_seq ON entry (chain, seq);
 CREATE TABLE stored (id BLOB PRIMARY KEY, data BLOB NOT NULL, receipt BLOB) WITHOUT ROWID;
 
--- what each relay has: read up to `cursor`; `seen` are ids of our records in its log
-CREATE TABLE relay (device BLOB PRIMARY KEY, cursor INTEGER NOT NULL, head BLOB NOT NULL, signed BLOB NOT NULL)
-    WITHOUT ROWID;
+-- what each relay has: read up to `cursor`, where `membership` is in force; `seen` are ids of our records in its log
+CREATE TABLE relay (
+    device BLOB PRIMARY KEY,
+    cursor INTEGER NOT NULL,
+    head BLOB NOT NULL,
+    signed BLOB NOT NULL,
+    membership BLOB NOT NULL DEFAULT x''
+) WITHOUT ROWID;
 CREATE TABLE relay_seen (relay BLOB NOT NULL, id BLOB NOT NULL, PRIMARY KEY (relay, id)) WITHOUT ROWID;
 
 -- the tree last agreed between disk and view, by node; and applies that were begun
@@ -72,7 +116,7 @@ CREATE TABLE synced (node BLOB PRIMARY KEY, row BLOB NOT NULL) WITHOUT ROWID;
 CREATE TABLE intent (node BLOB PRIMARY KEY, row BLOB NOT NULL) WITHOUT ROWID;
 CREATE TABLE partial (node BLOB PRIMARY KEY, row BLOB NOT NULL) WITHOUT ROWID;
 
--- every version known, for history and durability
+-- every version known
 CREATE TABLE version (
     dot BLOB PRIMARY KEY,
     node BLOB NOT NULL,
@@ -81,21 +125,18 @@ CREATE TABLE version (
     change TEXT NOT NULL,
     path BLOB NOT NULL,
     content BLOB NOT NULL,
-    mtime_ns INTEGER NOT NULL,
-    durable INTEGER NOT NULL DEFAULT 0
+    mtime_ns INTEGER NOT NULL
 ) WITHOUT ROWID;
 CREATE INDEX version_by_node ON version (node, position);
-CREATE INDEX version_not_durable ON version (durable) WHERE durable = 0;
 
--- where chunks are: in the user's own files, as manifest lists, as blobs
+-- where chunks are: in the user's own files, as manifest lists
 CREATE TABLE file (number INTEGER PRIMARY KEY, node BLOB NOT NULL UNIQUE);
 CREATE TABLE chunk (id BLOB NOT NULL, file INTEGER NOT NULL, offset INTEGER NOT NULL, size INTEGER NOT NULL);
 CREATE INDEX chunk_by_id ON chunk (id);
 CREATE INDEX chunk_by_file ON chunk (file, offset);
 CREATE TABLE list (id BLOB PRIMARY KEY, data BLOB NOT NULL) WITHOUT ROWID;
-CREATE TABLE blob (chunk BLOB PRIMARY KEY, blob BLOB NOT NULL, epoch BLOB NOT NULL, size INTEGER NOT NULL)
-    WITHOUT ROWID;
 """
     + SAFEGUARDS
     + STORED_PARTS
+    + PER_RELAY
 )

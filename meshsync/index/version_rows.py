@@ -1,20 +1,23 @@
-"""Every version the log names: for history, restore and durability."""
+"""Every version the log names, and which relays have it: for history, restore and durability."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 
-from meshsync.ids import ChainId, Dot, NodeId
+from meshsync.ids import ChainId, DeviceId, Dot, NodeId
 from meshsync.index.database import Database
+from meshsync.limits import SQL_VALUES_MAX
+
+_COLUMNS = "v.dot, v.node, v.position, v.time_ns, v.change, v.path, v.content, v.mtime_ns"
+_CONTENTLESS = "('renamed', 'deleted')"
 
 
 @dataclass(frozen=True, slots=True)
 class VersionRow:
     """One version. `position` orders a node's versions; `time_ns` is its author's clock, for display only.
 
-    `content` is the canonical bytes of its content, `path` the path on its author's disk joined by `/`. `durable` is 1
-    once a relay's receipt covers it, else 0.
+    `content` is the canonical bytes of its content, `path` the path on its author's disk joined by `/`.
     """
 
     dot: Dot
@@ -25,64 +28,148 @@ class VersionRow:
     path: bytes
     content: bytes
     mtime_ns: int
-    durable: int
 
 
 class VersionRows:
-    """Rows of versions."""
+    """Rows of versions. For each relay that was accounted for, the index keeps which versions it lacks.
+
+    `revision` grows with every change of what relays have.
+    """
 
     def __init__(self, database: Database) -> None:
         self._db = database
+        self.revision = 0
 
     def add(self, rows: Iterable[VersionRow]) -> None:
-        """Add versions; one that is there already is left as it is."""
+        """Add versions, which no relay has; one that is there already is left as it is."""
+        rows = list(rows)
         self._db.execute_many(
-            "INSERT OR IGNORE INTO version VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
-            ((r.dot, r.node, r.position, r.time_ns, r.change, r.path, r.content, r.mtime_ns, r.durable) for r in rows),
+            "INSERT OR IGNORE INTO unstored (dot, relay, position) SELECT ?1, relay, ?2 FROM accounted"
+            " WHERE NOT EXISTS (SELECT 1 FROM version WHERE dot = ?1)",
+            ((row.dot, row.position) for row in rows),
+        )
+        self._db.execute_many(
+            "INSERT OR IGNORE INTO version VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+            ((r.dot, r.node, r.position, r.time_ns, r.change, r.path, r.content, r.mtime_ns) for r in rows),
+        )
+        self.revision += 1
+
+    # --- what relays have -------------------------------------------------------------------------------------
+
+    def account(self, relays: Iterable[DeviceId]) -> None:
+        """Keep from now on what each of `relays` has; of one that is new here nothing is known to be there."""
+        known = {relay for (relay,) in self._db.execute("SELECT relay FROM accounted")}
+        for relay in relays:
+            if relay not in known:
+                self._db.execute("INSERT INTO accounted VALUES (?)", (relay,))
+                self._db.execute(
+                    "INSERT OR IGNORE INTO unstored (dot, relay, position) SELECT dot, ?, position FROM version",
+                    (relay,),
+                )
+                self.revision += 1
+
+    def mark_stored(self, relay: DeviceId, dots: Iterable[Dot]) -> None:
+        """Note that `relay` holds all content of these versions."""
+        self.account([relay])
+        self._db.execute_many("DELETE FROM unstored WHERE dot = ? AND relay = ?", ((dot, relay) for dot in dots))
+        self.revision += 1
+
+    def mark_contentless_stored(self, relay: DeviceId, ranges: Iterable[tuple[Dot, Dot]]) -> None:
+        """Note that the relay's log holds these ranges of dots, ends included: what changed no content is there."""
+        self.account([relay])
+        self._db.execute_many(
+            "DELETE FROM unstored WHERE dot BETWEEN ?2 AND ?3 AND relay = ?1 AND EXISTS"
+            f" (SELECT 1 FROM version v WHERE v.dot = unstored.dot AND v.change IN {_CONTENTLESS})",
+            ((relay, first, last) for first, last in ranges),
+        )
+        self.revision += 1
+
+    def mark_gone(self, relay: DeviceId, dots: Iterable[Dot]) -> None:
+        """Note that `relay` lacks these versions for good, unless it has them: their author has nothing of them."""
+        self.account([relay])
+        self._db.execute_many("UPDATE unstored SET gone = 1 WHERE dot = ? AND relay = ?", ((d, relay) for d in dots))
+        self.revision += 1
+
+    def owed(
+        self, relay: DeviceId, chains: Sequence[ChainId], after: tuple[int, bytes], limit: int
+    ) -> list[VersionRow]:
+        """Return up to `limit` versions of `chains` whose content `relay` lacks, from the oldest above `after` on.
+
+        `after` is (position, dot). Versions that their author declared gone are left out.
+        """
+        self.account([relay])
+        return self._select(
+            "FROM unstored u JOIN version v ON v.dot = u.dot WHERE u.relay = ? AND u.gone = 0"
+            f" AND (u.position, u.dot) > (?, ?) AND v.change NOT IN {_CONTENTLESS}"
+            f" AND substr(u.dot, 1, 32) IN ({_marks(chains)}) ORDER BY u.position, u.dot LIMIT ?",
+            (relay, *after, *chains, limit),
         )
 
-    def mark_durable(self, dots: Iterable[Dot]) -> None:
-        """Note that a relay holds all content of these versions."""
-        self._db.execute_many("UPDATE version SET durable = 1 WHERE dot = ?", ((dot,) for dot in dots))
+    def lacking(self, dots: Sequence[Dot]) -> dict[Dot, set[DeviceId]]:
+        """Return, for those of `dots` that some relay lacks, the relays that lack them."""
+        found: dict[Dot, set[DeviceId]] = {}
+        for start in range(0, len(dots), SQL_VALUES_MAX):
+            page = dots[start : start + SQL_VALUES_MAX]
+            for dot, relay in self._db.execute(f"SELECT dot, relay FROM unstored WHERE dot IN ({_marks(page)})", page):
+                found.setdefault(Dot(dot), set()).add(DeviceId(relay))
+        return found
 
-    def mark_contentless_durable(self, ranges: Iterable[tuple[Dot, Dot]]) -> None:
-        """Note that the log holds these ranges of dots, ends included: what changed no content is durable."""
-        self._db.execute_many(
-            "UPDATE version SET durable = 1 WHERE dot BETWEEN ? AND ? AND change IN ('renamed', 'deleted')", ranges
+    def count_lacking(self, relays: Sequence[DeviceId], more_than: int, apart: Sequence[ChainId]) -> tuple[int, int]:
+        """Return (versions that some of `relays` waits for, versions that none does), those in `apart` not counted.
+
+        Of versions that more than `more_than` of `relays` lack.
+        """
+        ((owed, given_up),) = self._db.execute(
+            "SELECT coalesce(sum(waits), 0), coalesce(sum(1 - waits), 0) FROM"
+            f" (SELECT min(gone) = 0 AS waits FROM unstored WHERE relay IN ({_marks(relays)})"
+            f" AND substr(dot, 1, 32) NOT IN ({_marks(apart)}) GROUP BY dot HAVING count(*) > ?)",
+            (*relays, *apart, more_than),
         )
+        return owed, given_up
+
+    def list_lacking(
+        self, relays: Sequence[DeviceId], more_than: int, chains: Collection[ChainId]
+    ) -> list[tuple[Dot, int, bool]]:
+        """Return (version, how many of `relays` lack it, whether one still waits for it) of `chains`.
+
+        Of versions that more than `more_than` of `relays` lack.
+        """
+        return [
+            (Dot(dot), lacking, bool(waits))
+            for dot, lacking, waits in self._db.execute(
+                f"SELECT dot, count(*), min(gone) = 0 FROM unstored WHERE relay IN ({_marks(relays)})"
+                f" AND substr(dot, 1, 32) IN ({_marks(chains)}) GROUP BY dot HAVING count(*) > ?",
+                (*relays, *chains, more_than),
+            )
+        ]
+
+    # --- history ----------------------------------------------------------------------------------------------
 
     def by_node(self, node: NodeId) -> list[VersionRow]:
         """Return a node's versions, oldest first."""
-        return self._select("WHERE node = ? ORDER BY position, dot", (node,))
+        return self._select("FROM version v WHERE v.node = ? ORDER BY v.position, v.dot", (node,))
 
     def by_path(self, path: bytes) -> list[VersionRow]:
         """Return versions that were written at `path`, oldest first."""
-        return self._select("WHERE path = ? ORDER BY position, dot", (path,))
+        return self._select("FROM version v WHERE v.path = ? ORDER BY v.position, v.dot", (path,))
 
     def get(self, dot: Dot) -> VersionRow | None:
         """Return one version, or None."""
-        rows = self._select("WHERE dot = ?", (dot,))
+        rows = self._select("FROM version v WHERE v.dot = ?", (dot,))
         return rows[0] if rows else None
 
-    def to_store(self, chains: Sequence[ChainId], limit: int) -> list[VersionRow]:
-        """Return up to `limit` versions of these chains whose content no receipt covers, oldest first."""
-        marks = ", ".join("?" * len(chains))
-        where = f"WHERE durable = 0 AND change NOT IN ('renamed', 'deleted') AND substr(dot, 1, 32) IN ({marks})"
-        return self._select(f"{where} ORDER BY position LIMIT ?", (*chains, limit))
-
-    def count(self) -> tuple[int, int]:
-        """Return (versions, versions that are not durable)."""
+    def count(self) -> int:
+        """Return the number of versions."""
         ((total,),) = self._db.execute("SELECT count(*) FROM version")
-        ((pending,),) = self._db.execute("SELECT count(*) FROM version WHERE durable = 0")
-        return total, pending
+        return int(total)
 
     def all(self, limit: int) -> list[VersionRow]:
         """Return up to `limit` versions, newest first."""
-        return self._select("ORDER BY position DESC LIMIT ?", (limit,))
+        return self._select("FROM version v ORDER BY v.position DESC LIMIT ?", (limit,))
 
-    def _select(self, where: str, values: tuple[object, ...]) -> list[VersionRow]:
-        rows = self._db.execute(
-            "SELECT dot, node, position, time_ns, change, path, content, mtime_ns, durable FROM version " + where,
-            values,
-        )
-        return [VersionRow(*row) for row in rows]
+    def _select(self, rest: str, values: tuple[object, ...]) -> list[VersionRow]:
+        return [VersionRow(*row) for row in self._db.execute(f"SELECT {_COLUMNS} {rest}", values)]
+
+
+def _marks(values: Collection[object]) -> str:
+    return ", ".join("?" * len(values))

@@ -71,6 +71,11 @@ _ERRORS: dict[Code, type[MeshsyncError]] = {
 }
 
 
+_NEXT_STEPS: dict[Code, str] = {
+    Code.STORAGE_FULL: "Have its operator make room; it is tried again by itself, at once after: meshsync resume",
+}
+
+
 class Message(Record, frozen=True):
     """Base of all messages on a stream; `TYPE` is the frame type."""
 
@@ -355,7 +360,7 @@ def refused(code: Code, text: str) -> Refused:
 
 def refusal_error(refusal: Refused | RecordRefused) -> MeshsyncError:
     """Return the typed error that a refusal stands for, for a device that cannot go on."""
-    return _ERRORS[refusal.code](f"the relay refused: {refusal.text}")
+    return _ERRORS[refusal.code](f"the relay refused: {refusal.text}", next_step=_NEXT_STEPS.get(refusal.code, ""))
 
 
 def ticket_statement(folder: FolderId, relay: DeviceId, device: DeviceId) -> bytes:

@@ -17,7 +17,7 @@ PATH = (b"plan.txt",)
 
 
 def version(seq: int, node: Dot) -> VersionRow:
-    return VersionRow(dot(ChainId(b"c" * 32), seq, 0), NodeId(node), seq, seq, "edited", b"plan.txt", b"", 0, 1)
+    return VersionRow(dot(ChainId(b"c" * 32), seq, 0), NodeId(node), seq, seq, "edited", b"plan.txt", b"", 0)
 
 
 GONE = dot(ChainId(b"c" * 32), 1, 0)

@@ -77,13 +77,13 @@ def test_a_newer_format_is_refused_and_left_alone(database: Database) -> None:
         Database(database.path)
 
 
-def test_an_index_of_the_first_format_gets_the_tables_it_lacks_and_keeps_its_rows(database: Database) -> None:
-    Meta(database).set("root", b"/here")
-    for table in ("lately", "hold", "stored_part"):
-        database.execute(f"DROP TABLE {table}")
-    database.execute("PRAGMA user_version=1")
-    database.close()
-    again = Database(database.path)
+def test_an_index_of_the_first_format_gets_the_tables_it_lacks_and_keeps_its_rows(tmp_path: Path) -> None:
+    old = sqlite3.connect(tmp_path / "old", isolation_level=None)
+    old.executescript(THIRD_FORMAT)  # which has the tables of the first one, among others
+    old.execute("INSERT INTO meta VALUES ('root', ?)", (b"/here",))
+    old.execute("PRAGMA user_version=1")
+    old.close()
+    again = Database(tmp_path / "old")
     assert Meta(again).get("root") == b"/here"
     assert SafeguardRows(again).holds() == []
     again.close()
@@ -148,8 +148,9 @@ def test_chunk_ranges_follow_the_newest_content_of_a_file(database: Database) ->
 def test_blobs_are_found_for_more_chunks_than_one_statement_takes(database: Database) -> None:
     chunks = ChunkRows(database)
     rows = {ChunkId(i.to_bytes(32, "big")): BlobRow(BlobId(b"b" * 32), EpochId(b"e" * 32), i) for i in range(1200)}
-    chunks.put_blobs(rows.items())
-    assert chunks.blobs([*rows, ChunkId(b"?" * 32)]) == rows
+    chunks.put_blobs(RELAY, rows.items())
+    assert chunks.blobs(RELAY, [*rows, ChunkId(b"?" * 32)]) == rows
+    assert chunks.blobs(DeviceId(b"q" * 32), list(rows)) == {}, "another relay may have none of them"
     database.close()
 
 
@@ -168,17 +169,131 @@ def test_a_relay_is_offered_exactly_what_its_log_lacks(database: Database) -> No
     database.close()
 
 
-def test_versions_are_listed_by_node_and_become_durable(database: Database) -> None:
+A, B = RELAY, DeviceId(b"q" * 32)
+CHAINS = [ChainId(bytes([number]) * 32) for number in (1, 2, 3)]
+
+
+def versions_of(database: Database, *changes: str) -> tuple[VersionRows, list[VersionRow]]:
+    """One version for each of `changes`, each on a chain of its own."""
     versions = VersionRows(database)
-    rows = [VersionRow(Dot(bytes([i]) * 44), NODE, i, i, "edited", b"a/b", b"c", 0, 0) for i in (1, 2)]
+    rows = [
+        VersionRow(Dot(bytes([i]) * 44), NODE, i, i, change, b"a/b", b"c", 0) for i, change in enumerate(changes, 1)
+    ]
     versions.add(rows)
     versions.add(rows)
-    versions.mark_durable([rows[0].dot])
-    assert versions.count() == (2, 1)
-    assert [row.durable for row in versions.by_node(NODE)] == [1, 0]
-    assert versions.to_store([ChainId(b"\1" * 32), ChainId(b"\2" * 32)], 10) == [rows[1]]
-    assert versions.to_store([ChainId(b"\1" * 32)], 10) == []
+    return versions, rows
+
+
+def test_versions_are_listed_by_node_and_become_stored_at_one_relay_after_the_other(database: Database) -> None:
+    versions, rows = versions_of(database, "created", "edited")
+    versions.account([A, B])
+    versions.mark_stored(A, [rows[0].dot])
+    assert versions.by_node(NODE) == rows and versions.count() == 2
+    assert versions.lacking([row.dot for row in rows]) == {rows[0].dot: {B}, rows[1].dot: {A, B}}
+    assert versions.owed(A, CHAINS, (-1, b""), 10) == [rows[1]]
+    assert versions.owed(A, CHAINS[:1], (-1, b""), 10) == []
+    assert versions.owed(B, CHAINS, (-1, b""), 10) == rows
+    assert versions.owed(B, CHAINS, (rows[0].position, rows[0].dot), 10) == rows[1:]
+    versions.mark_stored(A, [rows[1].dot])
+    assert versions.count_lacking([A, B], 1, []) == (0, 0), "one relay of two has each"
+    assert versions.count_lacking([A, B], 0, []) == (2, 0), "the other lacks both"
     database.close()
+
+
+def test_a_relay_that_is_new_lacks_every_version_and_a_version_that_is_new_is_at_no_relay(database: Database) -> None:
+    versions, rows = versions_of(database, "created")
+    versions.account([A])
+    versions.mark_stored(A, [rows[0].dot])
+    later = VersionRow(Dot(b"\2" * 44), NODE, 2, 2, "edited", b"a/b", b"c", 0)
+    versions.add([rows[0], later])
+    versions.account([A, B])
+    assert versions.owed(A, CHAINS, (-1, b""), 10) == [later]
+    assert versions.owed(B, CHAINS, (-1, b""), 10) == [rows[0], later]
+    database.close()
+
+
+def test_a_version_that_is_gone_is_owed_to_nobody_and_is_not_taken_for_stored(database: Database) -> None:
+    versions, rows = versions_of(database, "created", "edited")
+    versions.account([A, B])
+    versions.mark_stored(B, [rows[1].dot])
+    for relay in (A, B):
+        versions.mark_gone(relay, [row.dot for row in rows])
+    assert versions.owed(A, CHAINS, (-1, b""), 10) == [] == versions.owed(B, CHAINS, (-1, b""), 10)
+    assert versions.lacking([rows[1].dot]) == {rows[1].dot: {A}}, "what a relay has, it has"
+    assert versions.count_lacking([A, B], 1, []) == (0, 1)
+    assert versions.count_lacking([A, B], 1, CHAINS) == (0, 0)
+    assert versions.list_lacking([A, B], 1, CHAINS) == [(rows[0].dot, 2, False)]
+    versions.mark_stored(A, [rows[0].dot])
+    assert versions.count_lacking([A, B], 1, []) == (0, 0), "somebody had it after all"
+    database.close()
+
+
+def test_what_changed_no_content_is_at_a_relay_whose_log_has_its_entry(database: Database) -> None:
+    versions, rows = versions_of(database, "created", "renamed", "deleted")
+    versions.account([A, B])
+    versions.mark_contentless_stored(A, [(row.dot, row.dot) for row in rows])
+    assert versions.lacking([row.dot for row in rows]) == {rows[0].dot: {A, B}, rows[1].dot: {B}, rows[2].dot: {B}}
+    assert versions.owed(B, CHAINS, (-1, b""), 10) == rows[:1]
+    database.close()
+
+
+THIRD_FORMAT = """
+CREATE TABLE meta (key TEXT PRIMARY KEY, value BLOB NOT NULL) WITHOUT ROWID;
+CREATE TABLE membership (position INTEGER PRIMARY KEY, id BLOB NOT NULL, entry BLOB NOT NULL);
+CREATE TABLE chain (number INTEGER PRIMARY KEY, id BLOB NOT NULL UNIQUE, device BLOB NOT NULL);
+CREATE TABLE relay (device BLOB PRIMARY KEY, cursor INTEGER NOT NULL, head BLOB NOT NULL, signed BLOB NOT NULL)
+    WITHOUT ROWID;
+CREATE TABLE relay_seen (relay BLOB NOT NULL, id BLOB NOT NULL, PRIMARY KEY (relay, id)) WITHOUT ROWID;
+CREATE TABLE version (
+    dot BLOB PRIMARY KEY, node BLOB NOT NULL, position INTEGER NOT NULL, time_ns INTEGER NOT NULL, change TEXT NOT NULL,
+    path BLOB NOT NULL, content BLOB NOT NULL, mtime_ns INTEGER NOT NULL, durable INTEGER NOT NULL DEFAULT 0
+) WITHOUT ROWID;
+CREATE INDEX version_by_node ON version (node, position);
+CREATE INDEX version_not_durable ON version (durable) WHERE durable = 0;
+CREATE TABLE blob (chunk BLOB PRIMARY KEY, blob BLOB NOT NULL, epoch BLOB NOT NULL, size INTEGER NOT NULL)
+    WITHOUT ROWID;
+PRAGMA user_version=3;
+"""
+
+
+@pytest.mark.parametrize("relays", [[], [A], [A, B]])
+def test_an_index_of_the_third_format_learns_what_is_at_which_relay(tmp_path: Path, relays: list[DeviceId]) -> None:
+    old = sqlite3.connect(tmp_path / "old", isolation_level=None)
+    old.executescript(THIRD_FORMAT)
+    for number in (1, 2):
+        values = (bytes([number]) * 44, NODE, number, 7, "edited", b"p", b"c", 8, number - 1)
+        old.execute("INSERT INTO version VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)", values)
+    for relay in relays:
+        old.execute("INSERT INTO relay VALUES (?, 9, ?, ?)", (relay, b"head" * 8, b"signed"))
+        old.execute("INSERT INTO relay_seen VALUES (?, ?)", (relay, b"id"))
+    old.execute("INSERT INTO blob VALUES (?, ?, ?, 5)", (b"chunk", b"blob", b"epoch"))
+    old.close()
+    database = Database(tmp_path / "old")
+    versions, rows, chunks = VersionRows(database), RelayRows(database), ChunkRows(database)
+    versions.account(relays)
+    waiting, stored = (Dot(bytes([number]) * 44) for number in (1, 2))
+    # Which of several relays had acknowledged a version was not known: their logs tell it again.
+    lacks_all = {waiting: set(relays), stored: set(relays)}
+    assert versions.lacking([waiting, stored]) == ({} if not relays else {waiting: {A}} if relays == [A] else lacks_all)
+    assert versions.get(stored) == VersionRow(stored, NODE, 2, 7, "edited", b"p", b"c", 8)
+    blob = BlobRow(BlobId(b"blob"), EpochId(b"epoch"), 5)
+    for relay in relays:
+        assert rows.cursor(relay) == RelayCursor(0, bytes(32), b"signed", b""), "it is still held to its newest head"
+        assert chunks.blobs(relay, [ChunkId(b"chunk")]) == {ChunkId(b"chunk"): blob}
+    database.close()
+
+
+def test_an_upgraded_index_has_the_tables_of_a_new_one(tmp_path: Path, database: Database) -> None:
+    raw = sqlite3.connect(tmp_path / "old", isolation_level=None)
+    raw.executescript(THIRD_FORMAT)
+    raw.close()
+    upgraded = Database(tmp_path / "old")
+    shapes = []
+    for one in (upgraded, database):
+        tables = ("relay", "version", "blob", "unstored", "accounted")
+        shapes.append({table: one.execute(f"PRAGMA table_info({table})") for table in tables})
+        one.close()
+    assert shapes[0] == shapes[1]
 
 
 @given(st.dictionaries(st.binary(max_size=44), st.binary(max_size=9), max_size=40))

@@ -53,7 +53,8 @@ class SimDevice:
         relayed: bool,
     ) -> None:
         self.number = number
-        self.loop, self.beginning, self.relayed = loop, beginning, relayed
+        self.loop, self.beginning = loop, beginning
+        self.relays = (beginning.relay.text,) if relayed and number == 1 else ()  # what the agent is told to use
         self.clock_ns = 0  # how far the machine's clock is from the true time
         self.lost = self.overflows = 0.0
         self.runs = 0
@@ -107,8 +108,7 @@ class SimDevice:
 
         mark = IndexMark(b"", b"")
         machine = Machine(syscalls, watch, lambda path: self.index.open(process), open_endpoint, lambda path: mark)
-        relays = (self.beginning.relay.text,) if self.relayed and self.number == 1 else ()
-        options = Options(f"device {self.number}", "", relays, "")
+        options = Options(f"device {self.number}", "", self.relays, "")
         self.agent = Agent(runtime, self.beginning.homes[self.number - 1], options, [_Neighbours(self)], machine)
         runtime.spawn(self.agent.start(), f"agent {self.number}")
 

@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Callable
 from typing import Any
 
+from meshsync.crypto.identity import DeviceKeys
 from meshsync.ids import BlobId
 from meshsync.store.memory import MemoryStore
 from meshsync.transport.memory import MemoryEndpoint, MemoryNetwork
@@ -24,7 +25,10 @@ from tests.sim.runtime import SimRuntime
 
 
 class SimRelay:
-    """Machine 0. The module is not named `relay`: pytest puts this directory before the package of that name."""
+    """Machine 0 unless told otherwise; `quota` is that of a folder in bytes.
+
+    The module is not named `relay`: pytest puts this directory before the package of that name.
+    """
 
     def __init__(
         self,
@@ -33,13 +37,17 @@ class SimRelay:
         network: SimNetwork,
         memory: MemoryNetwork,
         failed: Callable[[str, BaseException], None],
+        machine: int = 0,
+        keys: DeviceKeys = RELAY,
+        quota: int = 1 << 40,
     ) -> None:
+        self.machine, self.keys, self.quota = machine, keys, quota
         self.runs = 0
         self.process = Process()
         self.process.alive = False
         self.log: dict[Any, Any] = {}
         self.blobs: dict[BlobId, bytes] = {}
-        self._loop, self._seed = loop, f"{seed} relay"
+        self._loop, self._seed = loop, f"{seed} relay" if not machine else f"{seed} relay {machine}"
         self._network, self._memory, self._failed = network, memory, failed
         self._runtime: SimRuntime | None = None
         self._started: asyncio.Task[None] | None = None
@@ -58,18 +66,18 @@ class SimRelay:
             self._failed,
         )
         self._runtime = runtime
-        self._network.running[0] = process
+        self._network.running[self.machine] = process
         self._started = runtime.spawn(self._serve(runtime), "relay")
 
     async def _serve(self, runtime: SimRuntime) -> None:
         chunks = ThreadedChunkStore(MemoryStore(self.blobs), runtime)
-        core = RelayCore(RELAY, runtime, MemoryLog(self.log), chunks, LocalHints(), lambda: [SECRET], 1 << 40)
-        endpoint = await MemoryEndpoint.open(runtime, RELAY, self._memory, POLICY, port_of(0))
+        core = RelayCore(self.keys, runtime, MemoryLog(self.log), chunks, LocalHints(), lambda: [SECRET], self.quota)
+        endpoint = await MemoryEndpoint.open(runtime, self.keys, self._memory, POLICY, port_of(self.machine))
         RelayService(core, endpoint).start()
 
     def kill(self) -> None:
         """End the process at once. The drivers in memory are durable with every call."""
         if self.process.alive and self._runtime is not None:
             self.process.alive = False
-            self._memory.detach(port_of(0))
+            self._memory.detach(port_of(self.machine))
             self._runtime.kill()
