@@ -16,6 +16,7 @@ from meshsync.content.seal import BlobKind
 from meshsync.crypto.folder_keys import FolderKeys
 from meshsync.errors import IntegrityError, ManifestMismatch, ResourceError
 from meshsync.folder.apply import Applier
+from meshsync.folder.detect import same_object
 from meshsync.folder.names import ParkedPath, parked_path
 from meshsync.folder.staging import StagedFile
 from meshsync.folder.types import Blocked, Changed, Done, Outcome, Reason
@@ -34,6 +35,7 @@ from meshsync.sync.actions import (
     WriteFile,
 )
 from meshsync.sync.disk_rows import LocalRow, Path, Stat, SyncedRow
+from meshsync.sync.settle import made_row
 
 
 @dataclass(slots=True)
@@ -49,8 +51,10 @@ class Applied:
     changed: list[tuple[Action, Path]] = field(default_factory=list)
     blocked: list[tuple[Action, Path, Blocked]] = field(default_factory=list)
     damaged: list[tuple[Action, IntegrityError]] = field(default_factory=list)
+    made: list[NodeId] = field(default_factory=list)  # that stood in intents for what is made out of the tree
 
 
+Made = WriteFile | MakeLink | MakeDirectory
 Intended = tuple[Path | None, int, tuple[SyncedRow, ...]]
 """Where an object (inode) is about to lie, None for parked, and the rows that are true then (`disk_rows.Intent`)."""
 
@@ -82,6 +86,7 @@ class ActionRunner:
         self._left: dict[Path, DiskStat] = {}  # what this run put where, which its plan could not know
         self._unmoved: set[Path] = set()  # where a move of this run failed: what its plan thinks lies there does not
         self._unplaced: dict[Path, DiskStat] = {}  # what this run made out of the tree and did not move into it
+        self._left_in: set[Path] = set()  # parked directories of which this run could not remove all that it was to
 
     def prepare(self, actions: Sequence[WriteFile], staged: dict[NodeId, Staged]) -> Prepared:
         """Make staged files durable and check them. Blocking; several threads may prepare different files at once."""
@@ -116,7 +121,7 @@ class ActionRunner:
         `staged` holds the content of each WriteFile by its node; `prepared` is what `prepare` said of all of them.
         """
         applied = Applied()
-        self._left, self._unplaced, self._unmoved = {}, {}, set()
+        self._left, self._unplaced, self._unmoved, self._left_in = {}, {}, set(), set()
         intents = [intent for action in actions if isinstance(action, Move) for intent in _move_intents(action)]
         for part in prepared:
             intents += part.intents
@@ -126,8 +131,14 @@ class ActionRunner:
         made = {path: inode for path, inode, _ in intents}
         for action in actions:
             if isinstance(action, Move) and action.expected is None and isinstance(action.target, tuple):
+                # A directory or link has no inode yet; what it displaces is told by its own, out of the tree.
                 inode = made.get(self._path(action.source))
-                intents += [] if inode is None else [(action.target, inode, action.rows)]
+                intents.append((None if inode is None else action.target, inode or 0, action.rows))
+            elif isinstance(action, Made) and isinstance(action.target, Parked) and not action.rows:
+                mtime_ns = 0 if isinstance(action, MakeDirectory) else action.mtime_ns
+                row = made_row(action.target.number, _content(action), mtime_ns)
+                intents.append((None, made.get(self._path(action.target), 0), (row,)))
+                applied.made.append(row.node)
         self._intend(intents)
         unfit = {id(found[0]) for found in (*applied.damaged, *applied.blocked, *applied.changed)}
         with self._applier.batch():
@@ -171,7 +182,10 @@ class ActionRunner:
             self._clear(path, outcome.stat)
             outcome = self._act(action, path, staged)
         if isinstance(action, Remove) and isinstance(path, ParkedPath):
+            outcome = self._remove_moved(action, path, outcome)
             outcome = self._bring_back(action, path, outcome)
+            if not isinstance(outcome, Done):
+                self._left_in.update(path[:end] for end in range(2, len(path)))
         if isinstance(action, Move) and not isinstance(outcome, Done):
             self._unmoved |= {path, target}
         if isinstance(outcome, Changed):
@@ -194,6 +208,16 @@ class ActionRunner:
         if isinstance(self._applier.remove_directory(path, stat), Changed):
             self._applier.remove_file(path, stat)
 
+    def _remove_moved(self, action: Remove, path: Path, outcome: Outcome) -> Outcome:
+        """Remove what no row knows to have been moved out of the tree: a crash, or a removal that failed, moved it."""
+        expected = _disk(action.expected)
+        if not isinstance(outcome, Changed) or outcome.stat is None or outcome.rescued or expected is None:
+            return outcome
+        if not same_object(expected, outcome.stat, action.kind is Kind.DIRECTORY):
+            return outcome
+        self._left[path] = outcome.stat
+        return self._act(action, path, {})
+
     def _bring_back(self, action: Remove, path: Path, outcome: Outcome) -> Outcome:
         """Move what its user changed before it was parked into the tree instead of removing it.
 
@@ -205,7 +229,7 @@ class ActionRunner:
         if isinstance(outcome, Changed):
             stat = outcome.stat
         elif isinstance(outcome, Blocked) and outcome.reason is Reason.NOT_EMPTY and isinstance(action.target, Parked):
-            stat = _disk(action.expected)
+            stat = None if path in self._left_in else _disk(action.expected)
         if stat is None:
             return outcome
         moved = self._applier.move(path, (b"recovered %d %d" % (stat.inode, stat.ctime_ns),), stat)
@@ -290,7 +314,7 @@ def _move_intents(action: Move) -> list[Intended]:
 
 
 def _makes_parked(action: Action) -> bool:
-    return isinstance(action, WriteFile | MakeLink | MakeDirectory) and isinstance(action.target, Parked)
+    return isinstance(action, Made) and isinstance(action.target, Parked)
 
 
 def _above(action: Action) -> list[Path]:

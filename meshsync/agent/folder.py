@@ -47,7 +47,7 @@ from meshsync.folder.probe import name_rules
 from meshsync.folder.reader import read_ranges
 from meshsync.folder.root import Root, open_root
 from meshsync.folder.staging import Staging
-from meshsync.folder.types import RootMissing
+from meshsync.folder.types import RootMissing, Stat
 from meshsync.folder.watch import Dirty
 from meshsync.ids import ChunkId, DeviceId, Dot, FolderId, NodeId, RecordId
 from meshsync.index.chunk_rows import ChunkRows
@@ -61,10 +61,10 @@ from meshsync.metalog.membership_entry import open_membership
 from meshsync.metalog.record_log import GENESIS_HEAD
 from meshsync.runtime import Runtime
 from meshsync.store.files import SystemFiles, write_atomic
-from meshsync.sync.disk_rows import LocalRow, SyncedRow
+from meshsync.sync.disk_rows import Intent, LocalRow, SyncedRow
 from meshsync.sync.disk_rows import Path as TreePath
 from meshsync.sync.local_tree import LocalTree
-from meshsync.sync.settle import finished_intents, lost_parked
+from meshsync.sync.settle import finished_intents, lost_parked, made_parked
 from meshsync.sync.synced_tree import SyncedTree
 from meshsync.transport.base import Priority
 from meshsync.wire.peer_messages import Heads
@@ -282,7 +282,10 @@ class Folder:
         lost = lost_parked(self.synced, parked)
         for node in lost:
             self.synced.remove(node)
-        for number in parked.keys() - self.synced.parked().keys():
+        made = made_parked(intents)
+        for number in sorted(parked.keys() - self.synced.parked().keys()):
+            if number in made and await self._runtime.in_thread(_discard, applier, number, made[number]):
+                continue
             # Nobody's by the rows: what it is, its user can tell. It is published as a new file.
             name = b"recovered %d %d" % (number, self._runtime.wall_time_ns())
             await self._runtime.in_thread(applier.unpark, number, (name,))
@@ -369,7 +372,7 @@ class Folder:
         with self.database.transaction():
             self._store.keep_rows(applied.rows, applied.gone, staged)
             self.guard.save()
-            self._store.forget_intents([row.node for row in applied.rows])
+            self._store.forget_intents([*(row.node for row in applied.rows), *applied.made])
 
     # --- peers and relays ---------------------------------------------------------------------------------
 
@@ -518,6 +521,13 @@ def _rules_of(staging: Staging) -> NameRules:
         return name_rules(staging)
     except ResourceError:  # nothing can be written there now: each change will say why
         return ANY_NAME
+
+
+def _discard(applier: Applier, number: int, intent: Intent) -> bool:
+    """Remove what apply made and a crash left out of the tree; it is made again."""
+    (row,) = intent.rows
+    stat = Stat(intent.inode, 0, row.content.size, row.mtime_ns, 0)
+    return applier.discard_parked(number, row.kind, stat, row.content.target)
 
 
 def check_present(folder: Folder) -> None:

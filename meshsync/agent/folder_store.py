@@ -86,6 +86,7 @@ class FolderStore:
         self.chunks = ChunkRows(database)
         self._synced = TreeRows(database, "synced")
         self._intents = TreeRows(database, "intent")
+        self._intent_keys: dict[NodeId, list[NodeId]] = {}  # first node of intents → where they are
 
     def synced(self) -> list[SyncedRow]:
         """Return all synced rows."""
@@ -94,29 +95,31 @@ class FolderStore:
     def intents(self) -> list[Intent]:
         """Return the intents of applies that were begun and not recorded."""
         found = []
-        for _, data in self._intents.all():
+        self._intent_keys.clear()
+        for key, data in self._intents.all():
             kept = decode(_Intent, data, SYNCED_ROW_BYTES_MAX)
             rows = tuple(unpack_row(NodeId(node), row) for node, row in kept.rows)
             found.append(Intent(kept.path, kept.inode, rows))
+            self._intent_keys.setdefault(rows[0].node, []).append(key)
         return found
 
     def intend(self, intents: Sequence[tuple[Path | None, int, tuple[SyncedRow, ...]]]) -> None:
-        """Record what is about to be put in place."""
-        if not intents:
+        """Record what is about to be put in place, of one node several times if it passes through several places."""
+        intended = [intent for intent in intents if intent[2]]
+        if not intended:
             return
         with self.database.transaction():
-            self._intents.put(
-                (
-                    rows[0].node,
-                    encode(_Intent(path, inode, tuple((bytes(row.node), pack_row(row)) for row in rows))),
-                )
-                for path, inode, rows in intents
-                if rows
-            )
+            self.forget_intents({rows[0].node for _, _, rows in intended})
+            for path, inode, rows in intended:
+                node = rows[0].node
+                keys = self._intent_keys.setdefault(node, [])
+                keys.append(NodeId(node + len(keys).to_bytes(2, "big")) if keys else node)
+                data = encode(_Intent(path, inode, tuple((bytes(row.node), pack_row(row)) for row in rows)))
+                self._intents.put([(keys[-1], data)])
 
     def forget_intents(self, nodes: Iterable[NodeId]) -> None:
         """Remove intents that were carried out or given up."""
-        self._intents.delete(nodes)
+        self._intents.delete([key for node in nodes for key in self._intent_keys.pop(node, [node])])
 
     def keep_rows(
         self,

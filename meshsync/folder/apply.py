@@ -11,8 +11,11 @@ import stat as modes
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 
+from meshsync.content.record import Kind
 from meshsync.errors import ResourceError
 from meshsync.folder import attributes, faults
+from meshsync.folder.detect import same_object
+from meshsync.folder.linux import Status
 from meshsync.folder.names import (
     ANY_NAME,
     CONTROL_NAME,
@@ -189,8 +192,7 @@ class Applier:
             with suppress(FileExistsError):  # the source is taken again: the edit stays at the target, for the scan
                 move_new(self._syscalls, target_fd, target, fd, name)
             return Changed(arrived.stat)
-        self._syscalls.fsync(target_fd)
-        self._syscalls.fsync(fd)
+        self._sync_moved(target_fd, fd, lambda: move_new(self._syscalls, target_fd, target, fd, name))
         return Done(arrived.stat if arrived else expected)
 
     def exchange(
@@ -218,13 +220,27 @@ class Applier:
                     self._swap_back(Entry(a, first[-1]), Entry(b, second[-1]))
                     seen = [Changed(there.stat if there else None) for there in now]
                     return seen[1], seen[0]
-                self._syscalls.fsync(a)
-                self._syscalls.fsync(b)
+                self._sync_moved(a, b, lambda: self._syscalls.exchange(a, first[-1], b, second[-1]))
                 # What the user has taken away again did come here: the next look finds it gone.
                 done = [Done(there.stat if there else came) for came, there in zip(wanted, now, strict=True)]
                 return done[0], done[1]
         except OSError as error:
             return faults.blocked(error), faults.blocked(error)
+
+    def _sync_moved(self, first_fd: int, second_fd: int, undo: Callable[[], None]) -> None:
+        """Make what was moved between two directories durable, or undo it and raise OSError.
+
+        What can be neither stands as done: told as not done, it would count as the user's.
+        """
+        try:
+            self._syscalls.fsync(first_fd)
+            self._syscalls.fsync(second_fd)
+        except OSError:
+            try:
+                undo()
+            except OSError:
+                return
+            raise
 
     def _swap_back(self, first: Entry, second: Entry) -> None:
         """Undo an exchange, after which the user may have taken one of the two away."""
@@ -286,6 +302,32 @@ class Applier:
                 }
         except OSError as error:
             raise ResourceError(f"the control directory cannot be read: {error.strerror}") from error
+
+    def discard_parked(self, number: int, kind: Kind, made: Stat, target: bytes = b"") -> bool:
+        """Remove the parked object `number` if it is what apply made; return whether it is gone.
+
+        A file is told by `made` (inode, size, mtime), a link by its `target`, a directory by being empty.
+        """
+
+        def remove(fd: int, name: bytes) -> Outcome:
+            found = self._syscalls.status(fd, name)
+            if not self._is_made(fd, name, found, kind, made, target):
+                return Changed(found.stat)
+            if kind is Kind.DIRECTORY:
+                self._syscalls.remove_directory(fd, name)
+            else:
+                self._syscalls.unlink(fd, name)
+            self._syscalls.fsync(fd)
+            return Done(None)
+
+        return isinstance(self._attempt(parked_path(number), remove), Done)
+
+    def _is_made(self, fd: int, name: bytes, found: Status, kind: Kind, made: Stat, target: bytes) -> bool:
+        if kind is Kind.DIRECTORY:
+            return modes.S_ISDIR(found.mode)
+        if kind is Kind.LINK:
+            return modes.S_ISLNK(found.mode) and self._syscalls.link_target(fd, name) == target
+        return modes.S_ISREG(found.mode) and same_object(made, found.stat, False)
 
     def unpark(self, number: int, path: RelativePath) -> Outcome:
         """Move the parked object `number` to `path`, where nothing may be."""

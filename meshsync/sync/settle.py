@@ -11,7 +11,7 @@ from dataclasses import replace
 from meshsync.content.record import Content, Kind
 from meshsync.ids import NodeId
 from meshsync.sync.ancestors import ancestors
-from meshsync.sync.disk_rows import Intent, LocalRow, SyncedRow, parked_number
+from meshsync.sync.disk_rows import Intent, LocalRow, SyncedRow, parked_id, parked_number
 from meshsync.sync.listing import Shown
 from meshsync.sync.local_tree import LocalTree
 from meshsync.sync.node import Version
@@ -35,6 +35,18 @@ def finished_intents(intents: Iterable[Intent], local: LocalTree, parked: Mappin
             if is_true:
                 rows.append(row if row.stat is not None or there is None else seen_row(row, there))
     return rows
+
+
+def made_row(number: int, content: Content, mtime_ns: int) -> SyncedRow:
+    """Return what stands in an intent for an object that apply makes out of the tree, as the parked `number`."""
+    place = parked_id(number)
+    return SyncedRow(place, (), None, place, b"", b"", None, 0, content, False, mtime_ns, None)
+
+
+def made_parked(intents: Iterable[Intent]) -> dict[int, Intent]:
+    """Return number → intent of what apply was to make out of the tree: it can be made again, and is nobody's work."""
+    made = [(parked_number(row.node), intent) for intent in intents for row in intent.rows[:1]]
+    return {number: intent for number, intent in made if number is not None}
 
 
 def seen_row(old: SyncedRow, row: LocalRow) -> SyncedRow:

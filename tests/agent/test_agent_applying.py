@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
@@ -10,12 +11,14 @@ from pathlib import Path
 import pytest
 
 from meshsync.agent.applying import ActionRunner, Applied, Intended
+from meshsync.agent.folder_store import FolderStore
 from meshsync.agent.staged import Staged
 from meshsync.content.record import Content, Kind
 from meshsync.crypto.folder_keys import FolderKeys, commitment
 from meshsync.ids import ROOT, Dot, FolderId, NodeId
+from meshsync.index.database import Database
 from meshsync.sync.actions import Action, InParked, MakeDirectory, MakeLink, Move, Parked, Remove, SetAttr
-from meshsync.sync.disk_rows import Stat, SyncedRow
+from meshsync.sync.disk_rows import Stat, SyncedRow, parked_id
 from tests.support.folder_tree import MTIME_NS, FaultySyscalls, FolderTree
 
 EPOCH = commitment(b"e" * 32)
@@ -231,3 +234,42 @@ def test_nodes_whose_file_was_replaced_are_gone(tree: FolderTree) -> None:
     stat = Stat(*tree.stat("f"))
     applied = run(tree, Move(moved.node, G, F, False, moved.stat, stat, (moved,), (other,)))
     assert applied.gone == [other] and (tree.path / "f").read_text() == "other"
+
+
+def test_a_parked_directory_of_which_something_could_not_be_removed_waits_where_it_is(tmp_path: Path) -> None:
+    syscalls = FaultySyscalls()
+    tree = FolderTree(tmp_path / "root", syscalls)
+    (tree.path / ".meshsync" / "parked-0").mkdir()
+    (tree.path / ".meshsync" / "parked-0" / "c").write_text("known")
+    top, below = row_of(tree, b".meshsync/parked-0"), row_of(tree, b".meshsync/parked-0/c")
+    syscalls.fails = {"unlink": errno.EIO}
+    applied = run(
+        tree,
+        Remove(below.node, InParked(Parked(0), (b"c",)), Kind.FILE, below.stat, (), (below.node,)),
+        Remove(top.node, Parked(0), Kind.DIRECTORY, top.stat, (), (top.node,)),
+    )
+    assert not applied.done and len(applied.blocked) == 2
+    assert os.listdir(tree.path) == [".meshsync"], "nothing of it is given to the user as new"
+    syscalls.fails = {}
+    applied = run(
+        tree,
+        Remove(below.node, InParked(Parked(0), (b"c",)), Kind.FILE, below.stat, (), (below.node,)),
+        Remove(top.node, Parked(0), Kind.DIRECTORY, top.stat, (), (top.node,)),
+    )
+    assert len(applied.done) == 2, "that it was moved and moved back meanwhile makes it nobody's edit"
+    assert os.listdir(tree.path) == [".meshsync"] and not (tree.path / ".meshsync" / "parked-0").exists()
+    tree.close()
+
+
+def test_what_a_node_passes_through_is_intended_place_by_place(tmp_path: Path) -> None:
+    database = Database(tmp_path / "index")
+    store = FolderStore(database)
+    row = SyncedRow(
+        NodeId(b"n" * 40), (), None, parked_id(0), b"f", b"f", None, 0, Content(Kind.DIRECTORY), False, 0, None
+    )
+    after = replace(row, parent=ROOT)
+    store.intend([(None, 5, (row,)), (F, 5, (after,))])
+    assert [intent.rows for intent in FolderStore(database).intents()] == [(row,), (after,)]
+    store.forget_intents([row.node])
+    assert FolderStore(database).intents() == []
+    database.close()

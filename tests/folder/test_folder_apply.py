@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from meshsync.content.record import Kind
 from meshsync.errors import ChunkMismatch, ResourceError, StorageFull
 from meshsync.folder.staging import StagedFile
 from meshsync.folder.syscalls import Syscalls
@@ -542,3 +543,38 @@ def test_a_replacement_that_the_disk_refuses_half_way_leaves_the_old_file_where_
         assert (tree.path / "f").read_bytes() == b"new" and tree.staged_names() == []
     finally:
         tree.close()
+
+
+class TestMovesThatCannotBeMadeDurable:
+    def test_a_move_is_undone(self, faulty: tuple[FolderTree, FaultySyscalls]) -> None:
+        tree, syscalls = faulty
+        (tree.path / "f").write_bytes(b"one")
+        syscalls.fails = {"fsync": errno.EIO}
+        assert isinstance(tree.applier.move(F, (b"g",), tree.stat("f")), Blocked)
+        assert (tree.path / "f").read_bytes() == b"one" and not (tree.path / "g").exists()
+
+    def test_an_exchange_is_undone(self, faulty: tuple[FolderTree, FaultySyscalls]) -> None:
+        tree, syscalls = faulty
+        (tree.path / "f").write_bytes(b"one")
+        (tree.path / "g").write_bytes(b"other")
+        syscalls.fails = {"fsync": errno.EIO}
+        first, second = tree.applier.exchange(F, (b"g",), tree.stat("f"), tree.stat("g"))
+        assert isinstance(first, Blocked) and isinstance(second, Blocked)
+        assert (tree.path / "f").read_bytes() == b"one" and (tree.path / "g").read_bytes() == b"other"
+
+
+class TestDiscardParked:
+    def test_what_apply_made_is_removed_and_nothing_else(self, any_tree: FolderTree) -> None:
+        parked = any_tree.path / ".meshsync"
+        (parked / "parked-0").write_bytes(b"made")
+        (parked / "parked-1").write_bytes(b"user")
+        (parked / "parked-2").symlink_to("made")
+        (parked / "parked-3").symlink_to("user")
+        (parked / "parked-4").mkdir()
+        (parked / "parked-5").mkdir()
+        (parked / "parked-5" / "user").mkdir()
+        made = any_tree.stat(".meshsync", "parked-0")
+        kinds = (Kind.FILE, Kind.FILE, Kind.LINK, Kind.LINK, Kind.DIRECTORY, Kind.DIRECTORY)
+        gone = [any_tree.applier.discard_parked(at, kind, made, b"made") for at, kind in enumerate(kinds)]
+        assert gone == [True, False] * 3
+        assert sorted(any_tree.applier.parked()) == [1, 3, 5]
