@@ -1,4 +1,4 @@
-"""One stream of a device: attach to a folder, then requests, one at a time.
+"""One stream of a device: attach to a folder, then requests, one at a time; or a slot to another device.
 
 Invariant: each request is answered by the membership as it is then; a device removed meanwhile gets nothing more.
 """
@@ -20,6 +20,7 @@ from meshsync.wire.relay_messages import (
     Attached,
     Code,
     CreateFolder,
+    EnterSlot,
     Fetch,
     Follow,
     LogGrew,
@@ -27,6 +28,7 @@ from meshsync.wire.relay_messages import (
     MembershipRecord,
     Message,
     Offer,
+    OpenSlot,
     Page,
     Read,
     ReadMembership,
@@ -41,6 +43,7 @@ from relay.drivers.base import HintStream
 from relay.messages import MessageStream
 from relay.records import code_of
 from relay.sequencer import FolderView
+from relay.slots import serve_slot
 
 Serve: TypeAlias = Callable[[Message], Awaitable[Message | None]]
 
@@ -48,10 +51,10 @@ _UNKNOWN = "this relay does not know this folder or this device in it"
 
 
 class Conversation:
-    """Serves one stream for `device`."""
+    """Serves one stream for `device`, whose link comes from the host `source`."""
 
-    def __init__(self, core: RelayCore, device: DeviceId, stream: MessageStream) -> None:
-        self._core, self._device, self._stream = core, device, stream
+    def __init__(self, core: RelayCore, device: DeviceId, stream: MessageStream, source: str) -> None:
+        self._core, self._device, self._stream, self._source = core, device, stream, source
         self._attach: Attach | None = None
         self._folder = FolderId(b"")
 
@@ -61,6 +64,9 @@ class Conversation:
         Raises PeerError if the device broke the protocol, LinkClosed or PeerTimeout if it is gone.
         """
         request = await self._stream.next_request()
+        if isinstance(request, OpenSlot | EnterSlot):
+            await serve_slot(self._core.slots, self._device, self._source, self._stream, request)
+            return
         if request is None or not await self._answered(self._begin, request):
             return
         while (request := await self._stream.next_request()) is not None:

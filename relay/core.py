@@ -1,4 +1,7 @@
-"""What every conversation of a relay shares. Invariant: all of it is derived from storage; a restart loses nothing."""
+"""What every conversation of a relay shares.
+
+Invariant: all but the slots, which live for minutes, is derived from storage; a restart loses nothing.
+"""
 
 from __future__ import annotations
 
@@ -15,6 +18,7 @@ from meshsync.runtime import Runtime
 from relay.drivers.base import ChunkStore, HintBus, MetadataLog
 from relay.folder_views import FolderViews
 from relay.sequencer import FolderView
+from relay.slots import Slots
 
 
 class ByteBudget:
@@ -86,9 +90,11 @@ class RelayCore:
     uploads: ByteBudget = field(default_factory=lambda: ByteBudget(RELAY_UPLOAD_BYTES_MAX))
     fetches: ByteBudget = field(default_factory=lambda: ByteBudget(RELAY_FETCH_BYTES_MAX))
     gate: Gate = field(default_factory=Gate)
+    slots: Slots = field(init=False)
 
     def __post_init__(self) -> None:
         self.views = FolderViews(self.log)
+        self.slots = Slots(self.runtime)
 
     def now_s(self) -> int:
         """Return seconds since 1970, for leases and tickets: a wrong clock changes how long they last, nothing else."""

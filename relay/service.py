@@ -12,6 +12,7 @@ from meshsync.transport.framed import FramedStream
 from relay.conversation import Conversation
 from relay.core import RelayCore
 from relay.messages import MessageStream
+from relay.slots import source_of
 
 
 class RelayService:
@@ -64,7 +65,7 @@ class RelayService:
     async def _serve_stream(self, link: Link, stream: Stream) -> None:
         framed = FramedStream(stream)
         try:
-            await Conversation(self._core, link.peer, MessageStream(framed)).run()
+            await Conversation(self._core, link.peer, MessageStream(framed), source_of(link.address)).run()
             await framed.finish()
         except PeerError as error:
             framed.reset(CloseCode.PROTOCOL)

@@ -10,11 +10,13 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Coroutine
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
-from meshsync.agent.code_talk import DirectTalk, Talk, heard
-from meshsync.agent.conversation import Conversation
+from meshsync.agent.code_talk import DirectTalk, SlotTalk, Talk, heard
+from meshsync.agent.conversation import Conversation, RelayConversation
 from meshsync.agent.daemon import Agent
+from meshsync.agent.relay_client import RelayClient
 from meshsync.content.code import NEXT_STEP, Code, discovery_key
 from meshsync.content.ticket import Ticket, parse_ticket
 from meshsync.crypto.pake import SCALAR_SIZE_BYTES
@@ -23,15 +25,17 @@ from meshsync.errors import (
     CodeInvalid,
     ConfigError,
     MeshsyncError,
-    PeerError,
+    PeerTimeout,
     SourceUnavailable,
-    TransientError,
 )
 from meshsync.ids import DeviceId, short
 from meshsync.limits import (
+    CODE_ANSWER_S,
     CODE_CANDIDATES_MAX,
     CODE_FIND_S,
+    CODE_LAN_FIRST_S,
     CODE_MORE_S,
+    CODE_SLOT_PAUSE_S,
     CODE_TRIES_MAX,
     DIAL_PAUSE_S,
     DIAL_TIMEOUT_S,
@@ -39,6 +43,7 @@ from meshsync.limits import (
 from meshsync.transport.base import Link, Priority
 from meshsync.wire.code_exchange import NONCE_SIZE_BYTES, NewcomerRun
 from meshsync.wire.peer_messages import CodeOffer, CodeTicket
+from meshsync.wire.relay_messages import EnterSlot, SlotEntered
 
 log = logging.getLogger(__name__)
 
@@ -112,6 +117,17 @@ class _Search:
         for member in self._agent.links.all():
             self._try_link(member.link)
         self._agent.dialer.refresh()
+        for client in self._agent.relays.values():
+            self._spawn(self._at_relay(client), f"code at {client.address.host}")
+
+    async def _at_relay(self, client: RelayClient) -> None:
+        """Look into the slot again and again: this device or the other may get linked to the relay meanwhile."""
+        if self._agent.looks_around:
+            await self._agent.runtime.sleep(CODE_LAN_FIRST_S)
+        while True:
+            if (link := client.link) is not None:
+                await self._try(partial(self._through_slot, link))
+            await self._agent.runtime.sleep(CODE_SLOT_PAUSE_S)
 
     async def _try_address(self, address: str) -> None:
         key = discovery_key(self._code.number)
@@ -138,7 +154,7 @@ class _Search:
         if link.peer in self._asked or len(self._asked) >= CODE_CANDIDATES_MAX:
             return
         self._asked.add(link.peer)
-        self._spawn(self._try(lambda: self._over_link(link)), f"code {short(link.peer)}")
+        self._spawn(self._try(partial(self._over_link, link)), f"code {short(link.peer)}")
 
     async def _over_link(self, link: Link) -> Exchanged | None:
         conversation = Conversation(await link.open_stream(Priority.INTERACTIVE))
@@ -148,15 +164,30 @@ class _Search:
             conversation.reset()
         return Exchanged(ticket) if ticket is not None else None
 
+    async def _through_slot(self, link: Link) -> Exchanged | None:
+        conversation = RelayConversation(await link.open_stream(Priority.INTERACTIVE))
+        try:
+            async with asyncio.timeout(CODE_ANSWER_S):
+                await conversation.send(EnterSlot(self._code.number))
+                answer = await conversation.receive()
+            if not isinstance(answer, SlotEntered):
+                return None
+            ticket = await self._exchange(SlotTalk(link.peer, conversation))
+        except TimeoutError as error:
+            raise PeerTimeout("the relay does not answer") from error
+        finally:
+            conversation.reset()
+        return Exchanged(ticket, link.peer) if ticket is not None else None
+
     # --- one candidate ------------------------------------------------------------------------------------
 
     async def _try(self, exchange: Callable[[], Awaitable[Exchanged | None]]) -> None:
         """Ask one candidate. One that knows the words ends the search, another ends it soon, without a code at once."""
         try:
             exchanged = await exchange()
-        except CodeInvalid as error:
+        except AccessError as error:
             self._fail(error)
-        except (TransientError, PeerError) as error:
+        except MeshsyncError as error:
             log.info("asking for a code: %s", error)
         else:
             if exchanged is not None and not self._found.done():
@@ -185,7 +216,7 @@ class _Search:
             raise CodeInvalid("the ticket behind the code is another device's", device=short(inviter))
         return ticket
 
-    def _fail(self, error: CodeInvalid) -> None:
+    def _fail(self, error: AccessError) -> None:
         """A candidate did not know the words, or these are wrong: others get a moment, then that is the answer."""
         if self.failure is None:
             self.failure = error

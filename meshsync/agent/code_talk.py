@@ -8,12 +8,14 @@ from __future__ import annotations
 import asyncio
 from typing import Protocol, TypeVar
 
-from meshsync.agent.conversation import Conversation
+from meshsync.agent.conversation import Conversation, RelayConversation
 from meshsync.errors import LinkClosed, MalformedMessage, PeerTimeout
+from meshsync.ids import DeviceId
 from meshsync.limits import CODE_ANSWER_S
 from meshsync.transport.base import Link
-from meshsync.wire.code_exchange import Channel, direct_channel
-from meshsync.wire.peer_messages import CodeRefused, Message
+from meshsync.wire.code_exchange import Channel, direct_channel, relayed_channel
+from meshsync.wire.peer_messages import CodeRefused, Message, pack, unpack
+from meshsync.wire.relay_messages import SlotData
 
 M = TypeVar("M", bound=Message)
 
@@ -44,6 +46,26 @@ class DirectTalk:
 
     async def receive(self) -> Message | None:
         return await self._conversation.receive()
+
+
+class SlotTalk:
+    """Through a slot at a relay, which has said that both devices are there."""
+
+    def __init__(self, relay: DeviceId, conversation: RelayConversation) -> None:
+        self.channel = relayed_channel(relay)
+        self._conversation = conversation
+
+    async def send(self, message: Message) -> None:
+        kind, body = pack(message)
+        await self._conversation.send(SlotData(bytes([kind]) + body))
+
+    async def receive(self) -> Message | None:
+        data = await self._conversation.receive()
+        if data is None:
+            return None
+        if not isinstance(data, SlotData):
+            raise MalformedMessage(f"{type(data).__name__} in a slot")
+        return unpack(data.data[0], data.data[1:])
 
 
 async def heard(talk: Talk, kind: type[M]) -> M | None:

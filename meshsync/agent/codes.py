@@ -6,9 +6,10 @@ what has ended never opens again. At most CODES_MAX are remembered. Nothing of a
 
 from __future__ import annotations
 
+import asyncio
 import enum
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from meshsync.content.code import Code, discovery_key, make_code, random_bytes_needed
 from meshsync.content.ticket import Ticket
@@ -25,15 +26,19 @@ class End(enum.Enum):
     WITHDRAWN = "its ticket was used or revoked, or newer codes took its place"
 
 
-@dataclass(slots=True)
+@dataclass(eq=False, slots=True)
 class ToldCode:
-    """A code and the ticket that it stands for, with its public key. `closes_s` is on the monotonic clock."""
+    """A code and the ticket that it stands for, with its public key.
+
+    `closes_s` is on the monotonic clock; `ended` is set with `end`, not when the time has passed.
+    """
 
     code: Code
     ticket: Ticket
     ticket_key: DeviceId
     closes_s: float
     end: End | None = None
+    ended: asyncio.Event = field(default_factory=asyncio.Event)
 
 
 class Codes:
@@ -71,12 +76,13 @@ class Codes:
     def is_open(self, told: ToldCode) -> bool:
         """Whether a newcomer may still try."""
         if told.end is None and not self._admits(told.ticket.folder, told.ticket_key):
-            told.end = End.WITHDRAWN
+            self.close(told, End.WITHDRAWN)
         return told.end is None and self._runtime.monotonic() < told.closes_s
 
     def close(self, told: ToldCode, end: End) -> None:
         """End a code. The first end is the one that counts."""
         told.end = told.end or end
+        told.ended.set()
 
     def discovery_keys(self) -> list[bytes]:
         """Return the keys by which newcomers find the open codes."""

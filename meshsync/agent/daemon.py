@@ -8,13 +8,14 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from meshsync.agent import device_key, folder_home
 from meshsync.agent.changes import Changes
 from meshsync.agent.code_serving import serve_code
-from meshsync.agent.code_talk import DirectTalk
+from meshsync.agent.code_talk import DirectTalk, Talk
 from meshsync.agent.codes import Codes
 from meshsync.agent.conversation import Conversation
 from meshsync.agent.counters import Counters
@@ -94,6 +95,7 @@ class Agent:
         self._machine = machine
         self._faults = Faults(options.fault)
         self._tasks: dict[str, asyncio.Task[None]] = {}
+        self._background: dict[asyncio.Task[None], None] = {}
         self._announced: tuple[bytes, ...] = ()
 
     # --- life ---------------------------------------------------------------------------------------------
@@ -129,13 +131,21 @@ class Agent:
         for discovery in self._discoveries:
             await discovery.close()
         await self.dialer.close()
-        for task in self._tasks.values():
+        tasks = [*self._tasks.values(), *self._background]
+        for task in tasks:
             task.cancel()
-        await asyncio.gather(*self._tasks.values(), return_exceptions=True)
+        await asyncio.gather(*tasks, return_exceptions=True)
         await self.links.close()
         for folder in self.folders.values():
             await folder.close()
         await self.endpoint.close()
+
+    def keep_running(self, work: Coroutine[Any, Any, None], name: str) -> asyncio.Task[None]:
+        """Start a task that ends by itself, or with the agent."""
+        task = self.runtime.spawn(work, name)
+        self._background[task] = None
+        task.add_done_callback(lambda done: self._background.pop(done, None))
+        return task
 
     def note_change(self) -> None:
         """Something that a user could see has changed."""
@@ -260,7 +270,7 @@ class Agent:
             return
         self.runtime.spawn(self._count_link(link), "count link")
         if not self._knows(link.peer):
-            self.runtime.spawn(self._end_newcomer(link), "newcomer")
+            self.keep_running(self._end_newcomer(link), "newcomer")
         for seek in list(self.seeking.values()):
             seek(link)
 
@@ -296,8 +306,16 @@ class Agent:
         self.refresh()
 
     async def _code(self, conversation: Conversation, ask: CodeAsk, link: Link) -> None:
-        talk = DirectTalk(link, conversation)
+        await self.serve_code(DirectTalk(link, conversation), ask)
+
+    async def serve_code(self, talk: Talk, ask: CodeAsk) -> None:
+        """Answer a newcomer that asks for a code told here. Raises PeerError, PeerTimeout, LinkClosed."""
         await serve_code(self.runtime, self.keys, self.codes, talk, ask, self.note_change)
+
+    @property
+    def looks_around(self) -> bool:
+        """Whether devices on the local network are looked for."""
+        return bool(self._discoveries)
 
     # --- refresh ------------------------------------------------------------------------------------------
 

@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
+
 from meshsync.agent.addresses import own_addresses
+from meshsync.agent.code_slots import SlotKeeper, reserve
 from meshsync.agent.codes import ToldCode
+from meshsync.agent.conversation import RelayConversation
 from meshsync.agent.daemon import Agent
 from meshsync.agent.folder import Folder
+from meshsync.agent.relay_client import RelayClient
 from meshsync.content.code import discovery_key
 from meshsync.content.ticket import SECRET_SIZE_BYTES, Ticket, make_ticket
 from meshsync.crypto.envelope import box
 from meshsync.crypto.folder_keys import pack_bundle
 from meshsync.errors import RoleForbids
-from meshsync.limits import ADDRESSES_MAX, EXPIRES_S_MAX
+from meshsync.limits import ADDRESSES_MAX, CODE_NUMBER_TRIES, EXPIRES_S_MAX, SHARE_RELAY_LOOK_S, SHARE_RELAY_S
 from meshsync.metalog.membership_entry import Invite
 from meshsync.roles import Role
 
@@ -44,20 +50,48 @@ async def make_invitation(agent: Agent, folder: Folder, role: Role, expires_s: f
     return ticket
 
 
-async def tell_code(agent: Agent, ticket: Ticket) -> ToldCode:
-    """Open a short code for a ticket, and let whoever knows it find this device.
+async def reach_relays(agent: Agent, folder: Folder) -> None:
+    """Return when every linked relay of the folder has its membership chain, or after SHARE_RELAY_S.
 
-    Its number is none that another device on the network uses now, as far as this one has heard.
+    From then on the invitation works there while this device is off.
     """
-    number = agent.codes.free_number(lambda number: agent.dialer.announces(discovery_key(number)))
+    deadline = agent.runtime.monotonic() + SHARE_RELAY_S
+    while agent.runtime.monotonic() < deadline:
+        relays = [relay for relay in folder.replica.membership.relays if relay in agent.relays]
+        linked = [relay for relay in relays if agent.relays[relay].link is not None]
+        if not any(folder.relay_rows.unseen_membership(relay) for relay in linked):
+            return
+        await agent.runtime.sleep(SHARE_RELAY_LOOK_S)
+
+
+async def tell_code(agent: Agent, ticket: Ticket) -> ToldCode:
+    """Open a short code for a ticket, and let whoever knows it find this device: on the network, and at its relays.
+
+    Its number is none that another device on the network uses now, as far as this one has heard, or at a linked relay.
+    """
+    opened: dict[RelayClient, RelayConversation] | None = None
+    for _ in range(CODE_NUMBER_TRIES):
+        number = agent.codes.free_number(lambda number: agent.dialer.announces(discovery_key(number)))
+        opened = await reserve(agent.relays.values(), number)
+        if opened is not None:
+            break
     life_s = ticket.expires_s - agent.runtime.wall_time_ns() // 10**9
     told = agent.codes.tell(ticket, number, life_s)
-    agent.runtime.spawn(_expire(agent, told), "code expires")
+    agent.keep_running(_hold(agent, told, opened or {}), "code")
     agent.refresh()
     return told
 
 
-async def _expire(agent: Agent, told: ToldCode) -> None:
-    """Let nobody be led here once the code is closed."""
-    await agent.runtime.sleep(max(0.0, told.closes_s - agent.runtime.monotonic()))
+async def _hold(agent: Agent, told: ToldCode, opened: dict[RelayClient, RelayConversation]) -> None:
+    """Keep a code's slots until it ends, and then let nobody be led here any more."""
+    keepers: list[tuple[SlotKeeper, asyncio.Task[None]]] = []
+    for client in list(agent.relays.values()):
+        keeper = SlotKeeper(agent.runtime, agent.codes, told, client, agent.serve_code)
+        keepers.append((keeper, agent.keep_running(keeper.run(opened.get(client)), "slot of a code")))
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(max(0.0, told.closes_s - agent.runtime.monotonic())):
+            await told.ended.wait()
+    for keeper, task in keepers:
+        if not keeper.serving:
+            task.cancel()
     agent.note_change()

@@ -16,7 +16,7 @@ from meshsync.agent.explain import explain
 from meshsync.agent.folder import Folder, check_present
 from meshsync.agent.founding import check_root, found_folder
 from meshsync.agent.history import unpack_content
-from meshsync.agent.inviting import make_invitation, tell_code
+from meshsync.agent.inviting import make_invitation, reach_relays, tell_code
 from meshsync.agent.joining import join_folder
 from meshsync.agent.observer import display
 from meshsync.agent.operations import Progress
@@ -57,6 +57,7 @@ class Service:
         while folder.loop is None or not folder.loop.scanned or folder.loop.counts()[0]:
             await self._agent.changes.after(self._agent.changes.count)
         ticket = await make_invitation(self._agent, folder, _ROLES[request.role], request.expires_s)
+        await reach_relays(self._agent, folder)
         told = await tell_code(self._agent, ticket)
         closes_in_s = told.closes_s - self._agent.runtime.monotonic()
         return api.ShareResult(

@@ -1,7 +1,8 @@
 """Messages between a device and a relay (`docs/spec/relay.md`): one frozen record each, with its frame type and bounds.
 
-Invariant: every stream begins with `Attach` or `CreateFolder` and then concerns that one folder; the device asks, the
-relay answers in order, and nothing is acknowledged that is not durable. Only `LogGrew` comes unasked, after `Follow`.
+Invariant: a stream that begins with `Attach` or `CreateFolder` concerns that one folder; the device asks, the relay
+answers in order, and nothing is acknowledged that is not durable. Only `LogGrew` comes unasked, after `Follow`. One
+that begins with `OpenSlot` or `EnterSlot` ends at another device.
 """
 
 from __future__ import annotations
@@ -314,6 +315,48 @@ class BlobAbsent(Message, frozen=True):
     reason: Absence
 
 
+# --- slots: where two devices that share a short code meet
+
+
+Number = Annotated[int, msgspec.Meta(ge=1, le=limits.CODE_NUMBER_MAX)]
+
+
+class OpenSlot(Message, frozen=True):
+    """First on a stream: let whoever enters slot `number` talk to this device, once. Answered by SlotOpened or Refused.
+
+    SlotEntered follows when somebody has entered; then SlotData goes both ways until either side ends its stream.
+    """
+
+    TYPE = 115
+    number: Number
+
+
+class SlotOpened(Message, frozen=True):
+    """The slot is this device's until its stream ends, and for SLOT_KEEP_S after somebody was there."""
+
+    TYPE = 116
+
+
+class EnterSlot(Message, frozen=True):
+    """First on a stream: talk to the device that opened slot `number`. Answered by SlotEntered or Refused."""
+
+    TYPE = 117
+    number: Number
+
+
+class SlotEntered(Message, frozen=True):
+    """Both devices are there. Who the other is, the relay does not say: it is not to be believed about that."""
+
+    TYPE = 118
+
+
+class SlotData(Message, frozen=True):
+    """Bytes for the other device, which the relay passes on as they are."""
+
+    TYPE = 119
+    data: Annotated[bytes, msgspec.Meta(min_length=1, max_length=limits.SLOT_MESSAGE_BYTES_MAX)]
+
+
 _TYPES: dict[int, type[Message]] = {
     kind.TYPE: kind
     for kind in (
@@ -336,6 +379,11 @@ _TYPES: dict[int, type[Message]] = {
         BlobAbsent,
         ReadMembership,
         MembershipPage,
+        OpenSlot,
+        SlotOpened,
+        EnterSlot,
+        SlotEntered,
+        SlotData,
     )
 }
 

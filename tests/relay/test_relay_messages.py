@@ -35,12 +35,18 @@ ALL = [
     (wire.Fetch((ID,)), "9191c420" + ID.hex()),
     (wire.BlobFrame(1, b"x"), "9201c40178"),
     (wire.BlobAbsent(1, wire.Absence.DAMAGED), "920102"),
+    (wire.OpenSlot(7), "9107"),
+    (wire.SlotOpened(), "90"),
+    (wire.EnterSlot(7), "9107"),
+    (wire.SlotEntered(), "90"),
+    (wire.SlotData(b"x"), "91c40178"),
 ]
 NUMBERS = {
     wire.Attach: 96, wire.CreateFolder: 97, wire.Attached: 98, wire.Refused: 99, wire.Append: 100,
     wire.AppendResult: 101, wire.Read: 102, wire.Page: 103, wire.Follow: 104, wire.LogGrew: 105, wire.Offer: 106,
     wire.Wanted: 107, wire.BlobUpload: 108, wire.StoredBlobs: 109, wire.Fetch: 110, wire.BlobFrame: 111,
-    wire.BlobAbsent: 112, wire.ReadMembership: 113, wire.MembershipPage: 114,
+    wire.BlobAbsent: 112, wire.ReadMembership: 113, wire.MembershipPage: 114, wire.OpenSlot: 115,
+    wire.SlotOpened: 116, wire.EnterSlot: 117, wire.SlotEntered: 118, wire.SlotData: 119,
 }  # fmt: skip
 
 
