@@ -157,6 +157,7 @@ class Replica:
         truths under one name. In a system that was started again since, which a restored image of the whole disk is
         too, it goes on with its chain only once somebody has said that this is the chain's newest entry.
         """
+        self._take_keys()
         self.chains = ChainSet(Row(*link) for link in self.log_rows.entry_links())
         listed = int.from_bytes(self.meta.get(LISTED_KEY) or b"", "big")
         rows: list[VersionRow] = []
@@ -178,7 +179,6 @@ class Replica:
         if place is not None and place != mark.place:
             self._own = None
         self._own_is_doubted = boot is not None and boot != mark.boot
-        self._take_keys()
         with self.database.transaction():
             self.versions.account(self.membership.relays)
             self.meta.set(INDEX_PLACE_KEY, mark.place)
@@ -347,6 +347,8 @@ class Replica:
             if delivered:
                 await self._keep(tuple(delivered))
                 await self._believe(tuple(delivered))
+                if self._pins_reached(delivered):
+                    self._judge_anew()
             if error is not None:
                 raise error
             return bool(delivered)
@@ -405,12 +407,15 @@ class Replica:
         for item in delivered:
             rows.extend(self._apply(item.entry, item.row.time))
         self._unlisted += rows
+        await self._runtime.in_thread(self._list)
+        self.changes.note()
+
+    def _list(self) -> None:
         try:
-            await self._runtime.in_thread(self._list_versions, tuple(self._unlisted))
+            self._list_versions(tuple(self._unlisted))
             self._unlisted.clear()
         except MeshsyncError as error:  # they are listed with the next ones, or at the next start
             log.warning("versions are not listed yet: %s", error)
-        self.changes.note()
 
     def _list_versions(self, rows: Sequence[VersionRow]) -> None:
         with self.database.transaction():
@@ -442,14 +447,25 @@ class Replica:
         refusal = may_append_entry(self.membership, entry, self.chains)
         return refusal is not None and refusal.reason is Reason.BEYOND_PIN
 
-    def _requarantine(self) -> bool:
-        """Show the log anew if a removal pinned chains below entries that are shown. Blocking for a large log."""
+    def _judge_anew(self, has_more_keys: bool = False) -> None:
+        """Show the log anew if an entry is to be shown now and was not, or the other way round.
+
+        So it is as a replay of the index gives it: a pin may be set, or lose against another owner's change; the entry
+        that it names may come later than those it does not cover; a key may come later than what it opens. Blocking for
+        a large log.
+        """
         off = {name for pins in self.membership.pins.values() for name in off_pins(self.chains, pins)}
-        if off <= self.quarantined:
-            return False
-        log.warning("%d entries of removed devices go to quarantine", len(off - self.quarantined))
+        if off == self.quarantined and not (has_more_keys and self.unreadable):
+            return
+        if off != self.quarantined:
+            log.warning("%d entries of removed devices are in quarantine, %d were", len(off), len(self.quarantined))
         self._show_anew()
-        return True
+        self.shown_anew += 1
+
+    def _pins_reached(self, delivered: Sequence[Delivered]) -> bool:
+        """Whether one of these entries is the last accepted one of a removed device: now it tells branches apart."""
+        pins = {pin.entry for pins in self.membership.pins.values() for pin in pins}
+        return any(item.row.id in pins for item in delivered)
 
     def _show_anew(self) -> None:
         """Make the view again from the log, before anybody looks at it.
@@ -457,8 +473,9 @@ class Replica:
         What can be read now and could not before enters the history. Blocking for a large log.
         """
         self.view = View()
-        unread = set(self.unreadable)
+        unread = self.unreadable.keys() | self.quarantined
         self.unreadable.clear()
+        self.quarantined.clear()
         rows: list[VersionRow] = []
         for row in self.log_rows.entries():
             signed = SignedEntry(row.envelope, row.signature, row.payload)
@@ -466,8 +483,8 @@ class Replica:
             fresh = self._apply(OpenedEntry(row.id, row.chain, envelope, signed), row.time)
             if row.id in unread:
                 rows.extend(fresh)
-        if rows:
-            self._list_versions(rows)
+        self._unlisted += rows
+        self._list()
 
     def _read(self, entry: OpenedEntry) -> Batch:
         envelope = entry.envelope
@@ -598,14 +615,12 @@ class Replica:
 
     async def _membership_changed(self, start: int) -> None:
         self._membership_at = {entry.id: at for at, entry in enumerate(self.membership_chain)}
+        if self.unreadable or self.quarantined:
+            # What is shown from now on enters the history, at the next start if this one does not come to it.
+            await self._runtime.in_thread(self.meta.delete, LISTED_KEY)
         has_more = await self._runtime.in_thread(self._take_keys)
         await self._runtime.in_thread(self._write_membership, start)
-        anew = bool(self.membership.pins) and self._requarantine()
-        if has_more and self.unreadable and not anew:
-            self._show_anew()
-            anew = True
-        if anew:
-            self.shown_anew += 1
+        self._judge_anew(has_more)
         self.changes.note()
 
     def _take_keys(self) -> bool:
