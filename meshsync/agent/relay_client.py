@@ -1,7 +1,7 @@
 """Keeps one relay linked, and every folder that is stored there in step with it: read, append, upload, fetch.
 
 Invariant: entries go up past first and at once; content follows in the background; a refusal for one folder never stops
-another, and want of room at the relay stops nothing but what needs the room; whatever ends a link, the next one goes on
+another, and what the relay does not take stops nothing but itself; whatever ends a link, the next one goes on
 from the cursors.
 """
 
@@ -29,7 +29,6 @@ from meshsync.errors import (
     MeshsyncError,
     NotAMember,
     ResourceError,
-    StorageFull,
     TransientError,
 )
 from meshsync.ids import DeviceId, FolderId, RecordId, short
@@ -257,13 +256,13 @@ class RelayClient:
             waiting = _Waiting(self._wake, partial(folder.relay_refuses, link.peer))
             while True:
                 count = folder.replica.changes.count
-                # These are free, and a change of them wakes who waits for room.
+                # These are free, and a change of them wakes who waits.
                 await self._send(conversation, folder, self._membership_records(link.peer, folder))
                 try:
                     while records := await self._runtime.in_thread(self._entry_records, link.peer, folder):
                         await self._send(conversation, folder, records)
                         waiting.over()
-                except StorageFull as error:
+                except (AccessError, ResourceError) as error:
                     await waiting.after(error)
                     continue
                 appended.note()
@@ -348,7 +347,7 @@ class RelayClient:
 
 
 class _Waiting:
-    """Waits longer each time that a relay refuses, at most UPLOAD_RETRY_S_MAX; not at all once `wake` is noted."""
+    """What is refused now: waits longer each time that a relay refuses, at most UPLOAD_RETRY_S_MAX; not at all once `wake` is noted."""
 
     def __init__(self, wake: Changes, tell: Callable[[MeshsyncError | None], None]) -> None:
         self._wake = wake

@@ -109,7 +109,7 @@ class Uploader:
         try:
             await conversation.send(Attach(self._replica.folder))
             await conversation.expect(Attached)
-            elsewhere = self._kept_elsewhere([version.dot for version in versions])
+            elsewhere = await self._runtime.in_thread(self._kept_elsewhere, [version.dot for version in versions])
             large: dict[Dot, Content] = {}
             at = 0
             while at < len(versions):

@@ -126,3 +126,31 @@ def test_the_membership_at_a_place_is_known_after_a_restart_in_the_middle_of_the
         assert stored and all(mesh.folder(1).replica.log_rows.stored(name) is not None for name in stored)
 
     live(scenario)
+
+
+def test_a_device_whose_last_entries_are_refused_still_reads_the_relay() -> None:
+    async def scenario(mesh: RelayedMesh) -> None:
+        relay = mesh.relays[0].keys.device
+        mesh.relays[0].start()
+        mesh.start(1, 2)
+        await mesh.settled(1, 2)
+        mesh.write(2, b"counts", BODY)
+        await mesh.durable(1, 2)
+        mesh.part(1, 2)
+        mesh.network.apart.add(frozenset((2, RELAY_FIRST)))
+        mesh.write(2, b"too late", BODY)
+        await mesh.until(lambda: bool(mesh.folder(2).relay_rows.unseen_entries(relay, 1)))
+        await mesh.demote(2, Role.READER)
+        await mesh.settled(1)
+        mesh.network.apart.discard(frozenset((2, RELAY_FIRST)))
+        await mesh.until(lambda: relay in mesh.folder(2).refusals, 200)
+        assert mesh.folder(2).problems == {}
+        for name in (b"first", b"second"):
+            mesh.write(1, name, name)
+            await mesh.durable(1)
+            heads = tuple(mesh.folder(1).replica.chains.heads())
+            await mesh.until(lambda heads=heads: not mesh.folder(2).replica.lacks(heads), 5)  # type: ignore[misc]
+            await mesh.until(lambda: mesh.folder(2).reader(relay).caught_up, 5)
+        assert mesh.folder(2).problems == {}
+
+    live(scenario)

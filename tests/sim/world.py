@@ -247,6 +247,8 @@ class World:
                     return f"device {number} is not linked to the relay"
                 if folder.relay_rows.unseen_entries(client.link.peer, 1):
                     return f"device {number} has entries that the relay has not"
+                if waiting := folder.durability.owing().not_durable:
+                    return f"device {number} waits for {waiting} versions to be stored"
         return ""
 
     def _release(self, folder: Folder) -> None:
