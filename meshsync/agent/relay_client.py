@@ -347,7 +347,7 @@ class RelayClient:
 
 
 class _Waiting:
-    """What is refused now: waits longer each time that a relay refuses, at most UPLOAD_RETRY_S_MAX; not at all once `wake` is noted."""
+    """Waits longer each time that a relay refuses, at most UPLOAD_RETRY_S_MAX; not at all once `wake` is noted."""
 
     def __init__(self, wake: Changes, tell: Callable[[MeshsyncError | None], None]) -> None:
         self._wake = wake

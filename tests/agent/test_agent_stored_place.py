@@ -154,3 +154,27 @@ def test_a_device_whose_last_entries_are_refused_still_reads_the_relay() -> None
         assert mesh.folder(2).problems == {}
 
     live(scenario)
+
+
+def test_only_its_author_declares_a_version_gone() -> None:
+    async def scenario(mesh: RelayedMesh) -> None:
+        mesh.relays[0].start()
+        mesh.start(1, 2)
+        await mesh.settled(1, 2)
+        mesh.kill(1)
+        mesh.relays[0].kill()
+        mesh.write(2, b"by two", BODY)
+        await mesh.until(lambda: mesh.folder(2).replica.versions.count() == 1)
+        (version,) = mesh.folder(2).replica.versions.all(9)
+        folder = mesh.folder(2).replica
+        mesh.relays[0].start()
+        mesh.network.apart.add(frozenset((2, RELAY_FIRST)))
+        record = make_stored(
+            mesh.beginning.devices[0], folder.folder, membership=folder.membership.head, gone=(version.dot,)
+        )
+        collude(mesh, record)
+        mesh.network.apart.discard(frozenset((2, RELAY_FIRST)))
+        relay = mesh.relays[0].keys.device
+        await mesh.until(lambda: mesh.folder(2).durability.holders([version.dot])[version.dot] == [relay], 200)
+
+    live(scenario)

@@ -66,7 +66,12 @@ def test_one_relay_makes_durable_and_one_that_was_away_catches_up_with_all_that_
         depths = [unpack_content(row.content).depth for row in mesh.folder(1).replica.versions.all(10)]
         assert max(depths) > 1, "a version that is stored in parts is among them"
         assert mesh.state(1).not_durable == 0 and has_all(mesh, 0) and not has_all(mesh, 1)
+        before = set(dots(mesh, 1))
+        mesh.relays[0].kill()
         mesh.relays[1].start()
+        mesh.write(1, b"meanwhile", body(3000, 20))
+        await mesh.until(lambda: any(mesh.folder(1).durability.is_durable(dot) for dot in {*dots(mesh, 1)} - before))
+        mesh.relays[0].start()  # what lies only there was not given up while it was away
         await mesh.until(lambda: has_all(mesh, 1), 300)
         stored = [row for row in mesh.relays[1].log[mesh.folder(1).id].rows if row.kind == RecordKind.STORED]
         assert stored and mesh.state(1).not_kept == 0
