@@ -58,6 +58,10 @@ class TestTwoOwnersAtOnce:
         removed = await anna.replica.propose(lambda: make_removal(anna.replica, peers.runtime, rob.id))
         lowered = await ben.replica.propose(lambda: make_role(ben.replica, cem.id, Role.READER))
         assert removed and lowered
+        # Each asked the other before either had an answer: whoever wins saw what lost, too.
+        pages = [tuple(peer.replica.membership_page(0, 1 << 30)) for peer in (ben, anna)]
+        for peer, page in zip((anna, ben), pages, strict=True):
+            await peer.replica.receive_membership(0, page)
         await meet(anna, ben)
         assert agree(anna, ben)
         assert anna.replica.membership.role(cem.id) is Role.READER
