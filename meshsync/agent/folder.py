@@ -113,6 +113,7 @@ class Folder:
         keys = unpack_keys(home.keys.read_bytes())
         self.replica = Replica(runtime, self.database, device, membership, keys, home.keys)
         self.replica.load(machine.index_mark(home.index))
+        machine.index_opened(home.index)
         self.root_path = Path(os.fsdecode(self.meta.get(ROOT_KEY) or b""))
         self.name = (self.meta.get(NAME_KEY) or b"").decode()
         self._inviter = self.meta.get(JOINING_KEY)
@@ -320,6 +321,7 @@ class Folder:
         if self._root is not None:
             self._root.close()
         self.database.close()
+        self._machine.index_closed(self.home.index)
 
     def _wake(self) -> None:
         if self.loop is not None:

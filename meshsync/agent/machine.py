@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-from meshsync.agent.index_mark import IndexMark, index_mark
+from meshsync.agent.index_mark import IndexMark, index_mark, note_closed, note_opened
 from meshsync.crypto.identity import DeviceKeys
 from meshsync.folder.syscalls import Syscalls
 from meshsync.folder.watch import Dirty, Watcher
@@ -44,6 +44,8 @@ class Machine:
     open_index: Callable[[Path], Database]
     open_endpoint: Callable[[Runtime, DeviceKeys, str, str, Policy], Awaitable[Endpoint]]
     index_mark: Callable[[Path], IndexMark] = index_mark
+    index_opened: Callable[[Path], None] = note_opened
+    index_closed: Callable[[Path], None] = note_closed
 
 
 SYSTEM = Machine(Syscalls(), Watcher, Database, QuicEndpoint.open)

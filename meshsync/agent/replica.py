@@ -15,7 +15,7 @@ from typing import Any, Concatenate, ParamSpec, TypeVar
 
 from meshsync.agent.changes import Changes
 from meshsync.agent.history import version_rows
-from meshsync.agent.index_mark import IndexMark
+from meshsync.agent.index_mark import IndexMark, Since
 from meshsync.agent.key_ring import keys_from_boxes, merged, pack_keys
 from meshsync.codec.canonical import decode, encode
 from meshsync.content.batch import UNNAMED_CHAIN, Batch, decode_batch, encode_batch
@@ -70,6 +70,7 @@ log = logging.getLogger(__name__)
 OWN_CHAIN_KEY = "own chain"
 INDEX_PLACE_KEY = "index place"
 INDEX_BOOT_KEY = "index boot"
+DOUBT_KEY = "own chain doubted"  # there while nobody has confirmed the newest own entry
 LISTED_KEY = "entries listed"  # how many entries, in order, have their rows in the version table
 
 
@@ -178,18 +179,24 @@ class Replica:
         place, boot = self.meta.get(INDEX_PLACE_KEY), self.meta.get(INDEX_BOOT_KEY)
         if place is not None and place != mark.place:
             self._own = None
-        self._own_is_doubted = boot is not None and boot != mark.boot
+        if place is not None and mark.since is Since.CHANGED:
+            self._own = None
+        was_doubted = self.meta.get(DOUBT_KEY) is not None
+        self._own_is_doubted = was_doubted or (boot is not None and (boot != mark.boot or mark.since is Since.CUT_OFF))
         with self.database.transaction():
             self.versions.account(self.membership.relays)
             self.meta.set(INDEX_PLACE_KEY, mark.place)
             self.meta.set(INDEX_BOOT_KEY, mark.boot)
             if self._own is None:
                 self.meta.delete(OWN_CHAIN_KEY)
+            if self._own_is_doubted:  # to end and start again resolves no doubt
+                self.meta.set(DOUBT_KEY, b"1")
         self.dirty.clear()
 
     def confirm_own(self, heads: Collection[ChainHead]) -> None:
         """Somebody holds `heads`: if this device's newest entry is among them, its chain can go on."""
-        if self._own in heads:
+        if self._own_is_doubted and self._own in heads:
+            self.meta.delete(DOUBT_KEY)
             self._own_is_doubted = False
 
     @property
@@ -282,7 +289,13 @@ class Replica:
             entry = await self._runtime.in_thread(self._sign, ops, chain, own, seen)
             outcome = self.chains.accept(entry)
             assert isinstance(outcome, Accepted), "an own entry follows what this device has"
-            await self._keep(outcome.delivered, lambda: also(entry))
+
+            def publish() -> None:
+                also(entry)
+                self.meta.set(OWN_CHAIN_KEY, entry.chain)
+                self.meta.delete(DOUBT_KEY)
+
+            await self._keep(outcome.delivered, publish)
             self._own, self._own_is_doubted = entry.head, False
             self._seen_before.update(seen)
             await self._believe(outcome.delivered)
@@ -344,8 +357,10 @@ class Replica:
                     if isinstance(outcome, Accepted):
                         delivered.extend(outcome.delivered)
                         self.alarms.extend(outcome.alarms)
+                        for alarm in outcome.alarms:
+                            log.error("device %s goes on with two branches of one chain", short(alarm.device))
             if delivered:
-                await self._keep(tuple(delivered))
+                await self._keep(tuple(delivered), self._note_left)
                 await self._believe(tuple(delivered))
                 if self._pins_reached(delivered):
                     self._judge_anew()
@@ -370,6 +385,11 @@ class Replica:
         if own is not None and entry.chain == own.chain and entry.id not in self.chains:
             # This index is older than the device: somebody has entries of ours that it lacks. Open a new chain.
             self._own = None
+
+    def _note_left(self) -> None:
+        """Remember that the own chain was left, if it was: what others tell of it may not be the end of it."""
+        if self._own is None:
+            self.meta.delete(OWN_CHAIN_KEY)
 
     async def _keep(self, delivered: Sequence[Delivered], also: Callable[[], None] = lambda: None) -> None:
         rows = [
@@ -398,9 +418,6 @@ class Replica:
         with self.database.transaction():
             also()
             self.log_rows.append_entries(rows)
-            for row in rows:
-                if row.device == self.device.device:
-                    self.meta.set(OWN_CHAIN_KEY, row.chain)
 
     async def _believe(self, delivered: Sequence[Delivered]) -> None:
         rows: list[VersionRow] = []

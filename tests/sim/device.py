@@ -107,7 +107,10 @@ class SimDevice:
             return await MemoryEndpoint.open(runtime, keys, self._memory, policy, port_of(self.number))
 
         mark = IndexMark(b"", b"")
-        machine = Machine(syscalls, watch, lambda path: self.index.open(process), open_endpoint, lambda path: mark)
+        ignored = (lambda path: None, lambda path: None)
+        machine = Machine(
+            syscalls, watch, lambda path: self.index.open(process), open_endpoint, lambda path: mark, *ignored
+        )
         options = Options(f"device {self.number}", "", self.relays, "")
         self.agent = Agent(runtime, self.beginning.homes[self.number - 1], options, [_Neighbours(self)], machine)
         runtime.spawn(self.agent.start(), f"agent {self.number}")
