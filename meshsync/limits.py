@@ -216,6 +216,7 @@ ROUNDS_QUIET_MAX: Final = 100  # plans made in a row without anything else happe
 JOIN_LAN_S: Final = 4.0  # seconds for the inviter to answer before a relay in the ticket is asked
 SHARE_RELAY_S: Final = 5.0  # `share` waits this long for a linked relay to have the invitation
 SHARE_RELAY_LOOK_S: Final = 0.05
+JOIN_CHAIN_BYTES_MAX: Final = 256 * MIB  # the membership chain a newcomer takes: 170 rekeys of MEMBERS_MAX members
 JOIN_TIMEOUT_S: Final = 30.0  # the same without a relay
 CODES_MAX: Final = 16  # codes of this device that are open or just ended; an older one is withdrawn for a newer
 CODE_NUMBER_TRIES: Final = 16  # numbers drawn before one that may be in use elsewhere is taken

@@ -164,6 +164,13 @@ async def _leave(call: Call) -> api.Schema:
     return api.Done()
 
 
+async def _revoke(call: Call) -> api.Schema:
+    request = call.request(api.RevokeRequest)
+    if not request.folder:
+        raise ConfigError("name the folder of the invitation", next_step="meshsync invitations")
+    return await call.operations.revoke(request)
+
+
 async def _stop(call: Call) -> api.Schema:
     await call.operations.stop()
     return api.Stopping(pid=os.getpid())
@@ -244,6 +251,15 @@ ROUTES: tuple[Route, ...] = (
         lambda c: c.operations.why(absolute(c.query.get("path", ""))),
         query={"path": "absolute path"},
     ),
+    _get(
+        "/invitations",
+        "invitations",
+        "The invitations that are open",
+        api.InvitationList,
+        lambda c: c.operations.invitations(c.query.get("folder", "")),
+        query=_FOLDER,
+    ),
+    _post("/revocations", "revoke", "Take invitations back", api.RevokeResult, _revoke, request=api.RevokeRequest),
     _post("/shares", "share", "Invite a device", api.Job, _share, request=api.ShareRequest, result=api.ShareResult),
     _post(
         "/joins", "join", "Join with a ticket or code", api.Job, _join, request=api.JoinRequest, result=api.JoinResult

@@ -12,6 +12,7 @@ from typing import Any, Literal
 import msgspec
 
 Role = Literal["owner", "writer", "reader", "backup"]
+CodePhase = Literal["none", "open", "tried in vain", "ended"]
 LinkPath = Literal["lan", "direct", "relay", "offline"]
 FolderPhase = Literal["in sync", "scanning", "syncing", "paused", "held", "error"]
 HeldSide = Literal["publish", "apply"]
@@ -189,6 +190,35 @@ class ShareResult(Answer, frozen=True, kw_only=True):
     code_expires: str = ""
     id: str = ""
     addresses: list[str] = []
+
+
+class Invitation(Schema, frozen=True, kw_only=True):
+    """An invitation that still admits somebody. `code` tells of its short code, if this agent told one."""
+
+    id: str
+    folder: str
+    role: Role
+    expires: str
+    code: CodePhase = "none"
+
+
+class InvitationList(Answer, frozen=True, kw_only=True):
+    """Open invitations, whoever made them."""
+
+    invitations: list[Invitation]
+
+
+class RevokeRequest(Schema, frozen=True, kw_only=True):
+    """Take back the invitation whose id begins with `id`, all of the folder's if it is empty."""
+
+    folder: str
+    id: str = ""
+
+
+class RevokeResult(Answer, frozen=True, kw_only=True):
+    """The ids of invitations that admit nobody any more."""
+
+    revoked: list[str]
 
 
 class JoinRequest(Schema, frozen=True, kw_only=True):

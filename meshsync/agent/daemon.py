@@ -83,13 +83,12 @@ class Agent:
         self.changes = Changes()
         self.folders: dict[FolderId, Folder] = {}
         self.relays: dict[DeviceId, RelayClient] = {}
-        self.invitations = Invitations(runtime)
-        self.codes = Codes(runtime, self._admits)
+        self.invitations = Invitations(runtime, self.folders.values)
+        self.codes = Codes(runtime, self.invitations.admits)
         self.started_s = runtime.monotonic()
         self.stopping = asyncio.Event()
         self.discovery_problem = ""
         self.joining: dict[bytes, asyncio.Future[Link]] = {}  # by a ticket's discovery key
-        self.inviters: dict[bytes, DeviceId] = {}  # the same
         self.seeking: dict[bytes, Callable[[Link], None]] = {}  # by a code's discovery key; is given each new link
         self._discoveries = discoveries
         self._machine = machine
@@ -223,10 +222,6 @@ class Agent:
         """Return what to be found by; what newcomers look for comes first, for it is open for minutes only."""
         return (*self.codes.discovery_keys(), *self.invitations.discovery_keys(), *self._folder_keys())
 
-    def _admits(self, folder: FolderId, ticket: DeviceId) -> bool:
-        found = self.folders.get(folder)
-        return found is not None and found.replica.has_open_ticket(ticket)
-
     def _knows(self, device: DeviceId) -> bool:
         return any(folder.knows(device) for folder in self.folders.values())
 
@@ -239,11 +234,8 @@ class Agent:
         return None if newcomers < NEWCOMER_LINKS_MAX else "busy"
 
     def _recognise(self, key: bytes, device: DeviceId) -> bool:
-        if key in self.seeking:
-            return True  # who told a code is known only once it has shown that it knows the words
-        if key in self.inviters:
-            return device == self.inviters[key]
-        return self._knows(device)
+        # Who told a code shows it with the words, who knows a ticket with the membership chain: not before.
+        return key in self.seeking or key in self.joining or self._knows(device)
 
     def _make_link(self, link: Link) -> MemberLink:
         return MemberLink(self.runtime, link, folders=self.folders.values, pair=self._pair, code=self._code)
@@ -301,7 +293,7 @@ class Agent:
 
     async def _pair(self, conversation: Conversation, request: PairRequest, newcomer: DeviceId) -> None:
         folder = self.folders.get(FolderId(request.folder))
-        paired = folder.replica if folder is not None else None
+        paired = folder.replica if folder is not None and not folder.paused else None
         await serve_pairing(conversation, request, newcomer, self.keys.device, paired)
         self.refresh()
 

@@ -45,7 +45,6 @@ async def make_invitation(agent: Agent, folder: Folder, role: Role, expires_s: f
     if role.may_read:
         sealed = box(ticket.keys.box_public, agent.runtime.random_bytes(32), pack_bundle(keys))
     await folder.replica.change_membership(Invite(ticket.keys.device, role, expires, keys.current, sealed))
-    agent.invitations.add(ticket)
     agent.refresh()
     return ticket
 

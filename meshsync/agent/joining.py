@@ -133,7 +133,6 @@ async def _reach_inviter(agent: Agent, ticket: Ticket, wait_s: float) -> Link:
     key = ticket.discovery_key
     waiter: asyncio.Future[Link] = asyncio.get_running_loop().create_future()
     agent.joining[key] = waiter
-    agent.inviters[key] = ticket.inviter
     agent.dialer.add(ticket.addresses, key)
     agent.dialer.refresh()
     try:
@@ -142,7 +141,7 @@ async def _reach_inviter(agent: Agent, ticket: Ticket, wait_s: float) -> Link:
     except TimeoutError:
         raise SourceUnavailable("the inviting device does not answer") from None
     finally:
-        del agent.joining[key], agent.inviters[key]
+        del agent.joining[key]
         agent.dialer.remove(ticket.addresses)
         agent.dialer.forget(key)
 

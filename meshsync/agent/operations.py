@@ -40,6 +40,12 @@ class Operations(Protocol):
         Raises ConfigError if the path cannot be a folder, RoleForbids if this device may not invite.
         """
 
+    async def invitations(self, folder: str) -> api.InvitationList:
+        """Return the open invitations of `folder` (empty: all). Raises NotFound."""
+
+    async def revoke(self, request: api.RevokeRequest) -> api.RevokeResult:
+        """Take invitations back; return when that is recorded here. Raises NotFound, RoleForbids."""
+
     async def join(self, request: api.JoinRequest, progress: Progress) -> api.JoinResult:
         """Join a folder and return when its tree is complete here.
 

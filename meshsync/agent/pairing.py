@@ -13,10 +13,10 @@ from meshsync.agent.key_ring import keys_from_boxes, seal_name
 from meshsync.content.ticket import Ticket
 from meshsync.crypto.identity import DeviceKeys
 from meshsync.crypto.signing import verify
-from meshsync.errors import MeshsyncError, SignatureInvalid, TicketInvalid
-from meshsync.ids import DeviceId, FolderId
-from meshsync.limits import PAIR_TRIES_MAX, RECORDS_PAGE_BYTES_MAX
-from meshsync.metalog.membership import replay
+from meshsync.errors import MeshsyncError, PeerOverran, SignatureInvalid, TicketInvalid
+from meshsync.ids import DeviceId, FolderId, short
+from meshsync.limits import JOIN_CHAIN_BYTES_MAX, PAIR_TRIES_MAX, RECORDS_PAGE_BYTES_MAX
+from meshsync.metalog.membership import Membership, extended, replay
 from meshsync.metalog.membership_entry import Admit, open_membership, sign_change
 from meshsync.transport.base import Link, Priority
 from meshsync.wire.peer_messages import (
@@ -88,9 +88,7 @@ async def pair_over_link(link: Link, ticket: Ticket, keys: DeviceKeys, device_na
         try:
             signature = ticket.keys.sign(PAIR_KIND, pair_message(ticket.folder, keys.device, link.peer))
             await conversation.send(PairRequest(ticket.folder, ticket.keys.device, signature))
-            entries: list[bytes] = []
-            while page := await _page(conversation):
-                entries.extend(page)
+            entries = await _read_chain(conversation, ticket, link.peer)
             admission = make_admission(entries, ticket, keys, device_name, now_s)
             await conversation.send(PairAdmit(admission))
             message = await conversation.receive()
@@ -115,6 +113,26 @@ def make_admission(entries: list[bytes], ticket: Ticket, keys: DeviceKeys, devic
     entry = sign_change(keys, ticket.folder, membership.head, membership.seq + 1, change, ticket=ticket.keys)
     membership.apply(open_membership(entry.data))
     return entry.data
+
+
+async def _read_chain(conversation: Conversation, ticket: Ticket, member: DeviceId) -> list[bytes]:
+    """Return the membership chain, each page verified before the next is taken. Whoever sends it must be in it.
+
+    Raises TicketInvalid if the device refuses or is no member, what verification raises, PeerOverran.
+    """
+    entries: list[bytes] = []
+    membership: Membership | None = None
+    size = 0
+    while page := await _page(conversation):
+        size += sum(map(len, page))
+        if size > JOIN_CHAIN_BYTES_MAX:
+            raise PeerOverran(f"a membership chain of more than {JOIN_CHAIN_BYTES_MAX} bytes", device=short(member))
+        opened = [open_membership(data) for data in page]
+        membership = replay(opened, ticket.folder) if membership is None else extended(membership, opened)
+        entries.extend(page)
+    if membership is None or not membership.is_member(member):
+        raise TicketInvalid("the device that answers is no member of the folder", device=short(member))
+    return entries
 
 
 async def _page(conversation: Conversation) -> tuple[bytes, ...]:

@@ -21,6 +21,7 @@ from meshsync.agent.joining import join_folder
 from meshsync.agent.observer import display
 from meshsync.agent.operations import Progress
 from meshsync.agent.restoring import restore_version, version_pieces
+from meshsync.agent.revoking import open_invitations, revoke
 from meshsync.content.code import looks_like_code, parse_code
 from meshsync.content.record import Kind
 from meshsync.content.ticket import parse_ticket
@@ -86,6 +87,16 @@ class Service:
             found_folder, agent.runtime, agent.home.path, agent.keys, root, root.name, agent.options.label
         )
         return await agent.open_folder(home)
+
+    async def invitations(self, folder: str) -> api.InvitationList:
+        found: list[api.Invitation] = []
+        for each in versions_report.folders_of(self._agent, folder):
+            found.extend(open_invitations(self._agent, each))
+        return api.InvitationList(invitations=found)
+
+    async def revoke(self, request: api.RevokeRequest) -> api.RevokeResult:
+        found = versions_report.find_folder(self._agent, request.folder)
+        return api.RevokeResult(revoked=await revoke(self._agent, found, request.id))
 
     async def join(self, request: api.JoinRequest, progress: Progress) -> api.JoinResult:
         agent = self._agent

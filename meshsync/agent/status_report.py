@@ -140,6 +140,10 @@ def device_states(agent: Agent) -> list[api.DeviceState]:
 def health(agent: Agent) -> list[api.HealthItem]:
     """Return what the user should know."""
     items = []
+    for told in agent.codes.tried_in_vain():
+        name = agent.folders[told.ticket.folder].name if told.ticket.folder in agent.folders else "a folder"
+        what = f"{name}: code {told.code.number} was tried with wrong words and admits nobody any more"
+        items.append(api.HealthItem(what=what, why="mistyped, or guessed by somebody else", next="meshsync share PATH"))
     for folder in agent.folders.values():
         loop = folder.loop
         for device, what in folder.problems.items():

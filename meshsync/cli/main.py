@@ -22,6 +22,8 @@ COMMANDS = {  # name: (module, one line of help); the help stands here so that l
     "up": ("agent", "Start the agent in the background."),
     "down": ("agent", "Stop the agent."),
     "share": ("share", "Invite another device to a folder."),
+    "invitations": ("invitation", "List the invitations that are open."),
+    "revoke": ("invitation", "Take an invitation back."),
     "join": ("share", "Join a folder with a code or ticket."),
     "status": ("status", "Show folders, devices and health."),
     "wait": ("status", "Wait until everything is in sync."),

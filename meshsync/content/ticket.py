@@ -53,8 +53,8 @@ class Ticket(Record, frozen=True):
 
     @property
     def discovery_key(self) -> bytes:
-        """32 bytes by which inviter and newcomer recognise each other before any key is shown."""
-        return self._derived(b"ticket-discover")
+        """32 bytes by which members and newcomer recognise each other before any key is shown."""
+        return discovery_key(self.folder, self.keys.device)
 
     @property
     def text(self) -> str:
@@ -68,6 +68,11 @@ class Ticket(Record, frozen=True):
 
     def __repr__(self) -> str:
         return f"Ticket(folder {short(self.folder)}, {self.role.name.lower()}, expires {self.expires_s})"
+
+
+def discovery_key(folder: FolderId, ticket: DeviceId) -> bytes:
+    """Return the discovery key of the ticket with the public key `ticket`, which every member of `folder` knows."""
+    return derive(ticket, b"ticket-discover", salt=folder[:16])
 
 
 def make_ticket(

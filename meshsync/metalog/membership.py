@@ -340,8 +340,12 @@ def replay(entries: Iterable[OpenedMembership], folder: FolderId) -> Membership:
         raise MalformedMessage("an empty membership chain", folder=short(folder))
     if first.folder != folder:
         raise IntegrityError("the genesis of another folder", folder=short(folder))
-    membership = found(first)
-    for entry in chain:
+    return extended(found(first), chain)
+
+
+def extended(membership: Membership, entries: Iterable[OpenedMembership]) -> Membership:
+    """Return the membership after further entries of a chain that others accepted. Raises as `apply`."""
+    for entry in entries:
         membership = membership.apply(entry)
     return membership
 

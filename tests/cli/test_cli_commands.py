@@ -133,6 +133,17 @@ def test_a_wrong_span_is_a_usage_error(twin: AgentTwin, shell: Shell, tmp_path: 
     assert "not a span like" in shell.err and twin.calls == []
 
 
+def test_open_invitations_are_listed_and_taken_back(twin: AgentTwin, shell: Shell) -> None:
+    assert shell("invitations").splitlines() == [
+        "ID          FOLDER  ROLE    EXPIRES            CODE",
+        "3f9a01cccc  Docs    writer  2026-01-31T12:00Z  open",
+    ]
+    assert shell("revoke", "Docs", "3f9a", "--yes") == "Taken back: 1. Their tickets and codes admit nobody.\n"
+    assert twin.calls == [("revoke", api.RevokeRequest(folder="Docs", id="3f9a"))]
+    assert shell("invitations", "Docs") == "No invitation is open.\n"
+    shell("revoke", "Docs", "3f9a", "--yes", code=3)
+
+
 def test_join_says_whom_and_what_it_joined(twin: AgentTwin, shell: Shell) -> None:
     out = shell("join", TICKET)
     assert out == "Paired with 'laptop' on the LAN. Docs: 312 files, 1.2 GiB -> ~/Docs\n"

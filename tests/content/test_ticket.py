@@ -38,7 +38,7 @@ def test_golden_keys():
     keys = TICKET.keys
     assert keys.device.hex() == "3573c6bc0ad72f86f91da9b7ea8dbd381f2c8d06423b9e586d0986beae2280fd"
     assert keys.box_public.hex() == "2a7a48120ed3491d39a878ee5e43995732b68820bb0f512b7b2ae7fec576501f"
-    assert TICKET.discovery_key.hex() == "07b0445a71e266a04f2412ecde736595192ce881468bc48ac7af5610390ba58e"
+    assert TICKET.discovery_key.hex() == "263f99ed1b0ee7c5ba24f5f961125d60c396db71da716c4b46d8be3b3c1c12b2"
 
 
 def test_another_folder_or_secret_gives_other_keys():

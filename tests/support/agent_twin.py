@@ -48,6 +48,7 @@ HELD = api.HeldChange(
     examples=["plan.txt"],
     since=TIME,
 )
+INVITATION = api.Invitation(id="3f9a01" + "c" * 58, folder="Docs", role="writer", expires=TIME, code="open")
 CONTENTS = {"1": b"first", "2": b"seconds", "": b"seconds"}
 
 
@@ -58,6 +59,7 @@ class AgentTwin:
         self.events = EventRing()
         self.folder = FOLDER
         self.conflict_list: list[api.Conflict] = []
+        self.invitation_list = [INVITATION]
         self.held_list: list[api.HeldChange] = []
         self.name = "laptop"
         self.calls: list[tuple[str, object]] = []
@@ -93,6 +95,19 @@ class AgentTwin:
             )
         progress(50, 100)
         return api.ShareResult(folder=FOLDER.id, code="7-crossover-clockwork-sunset", ticket=TICKET, expires=TIME)
+
+    async def invitations(self, folder: str) -> api.InvitationList:
+        if folder not in ("", "Docs"):
+            raise NotFound("there is no such folder", folder=folder, next_step="meshsync status")
+        return api.InvitationList(invitations=self.invitation_list)
+
+    async def revoke(self, request: api.RevokeRequest) -> api.RevokeResult:
+        self.calls.append(("revoke", request))
+        gone = [each for each in self.invitation_list if each.id.startswith(request.id)]
+        if not gone:
+            raise NotFound("no open invitation has this id", folder="Docs", next_step="meshsync invitations Docs")
+        self.invitation_list = [each for each in self.invitation_list if each not in gone]
+        return api.RevokeResult(revoked=[each.id for each in gone])
 
     async def join(self, request: api.JoinRequest, progress: Progress) -> api.JoinResult:
         self.calls.append(("join", request))
