@@ -212,6 +212,7 @@ PUBLISH_QUIET_S: Final = 0.0  # seconds a folder must be quiet before its change
 RESCAN_S: Final = 3600.0  # seconds between full scans where the watcher works; it is a hint, the scan is the truth
 RESCAN_LIMITED_S: Final = 60.0  # where directories cannot be watched
 RETRY_BLOCKED_S: Final = 10.0  # seconds before an action that was blocked (disk full, permission) is tried again
+FOLDER_CLOSE_S: Final = 60.0  # for threads to end when a folder closes: a large file is read and synced
 ROUNDS_QUIET_MAX: Final = 100  # plans made in a row without anything else happening, before the loop pauses
 JOIN_LAN_S: Final = 4.0  # seconds for the inviter to answer before a relay in the ticket is asked
 SHARE_RELAY_S: Final = 5.0  # `share` waits this long for a linked relay to have the invitation

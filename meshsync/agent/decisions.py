@@ -6,7 +6,6 @@ why. What a rejection is about to replace on this disk is set aside first.
 
 from __future__ import annotations
 
-import asyncio
 import enum
 import os
 from collections.abc import Awaitable, Callable
@@ -15,6 +14,7 @@ from dataclasses import dataclass, replace
 from meshsync.agent.folder_store import FolderStore
 from meshsync.agent.observer import Observer, display
 from meshsync.agent.safeguard import Hold, Safeguard
+from meshsync.agent.turns import Turns
 from meshsync.errors import MeshsyncError, NotFound, ResourceError, TransientError
 from meshsync.folder.aside import kept_path, set_aside
 from meshsync.folder.types import Blocked, Changed
@@ -47,13 +47,6 @@ class Decided:
     kept_in: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class _Asked:
-    hold: str
-    verb: Verb
-    answer: asyncio.Future[Decided]
-
-
 class Decisions:
     """Belongs to one folder loop. `publish` puts a draft into the log and its rows into the synced tree."""
 
@@ -75,42 +68,28 @@ class Decisions:
         self._observer = observer
         self._view = view
         self._publish = publish
-        self._wake = wake
-        self._asked: list[_Asked] = []
+        self._turns = Turns(wake)
 
     def __bool__(self) -> bool:
-        return bool(self._asked)
+        return bool(self._turns)
 
     async def ask(self, hold: str, verb: Verb) -> Decided:
         """Have the loop decide; return when that is recorded. Raises NotFound, ResourceError, TransientError,
         RoleForbids; the hold is then as it was.
         """
-        asked = _Asked(hold, verb, asyncio.get_running_loop().create_future())
-        self._asked.append(asked)
-        self._wake()
-        return await asked.answer
+        return await self._turns.take(lambda: self._decide(hold, verb))
 
     def refuse(self, error: MeshsyncError) -> None:
         """Nothing can be decided now."""
-        asked, self._asked = self._asked, []
-        for each in asked:
-            if not each.answer.done():
-                each.answer.set_exception(error)
+        self._turns.refuse(error)
+
+    def close(self) -> None:
+        """Nothing will be decided any more: tell who waits, and who asks from now on."""
+        self._turns.close()
 
     async def carry_out(self) -> None:
         """Carry out what was asked, in order. Called by the loop; everything is to be planned afterwards."""
-        asked, self._asked = self._asked, []
-        for each in asked:
-            if each.answer.done():  # whoever asked is gone
-                continue
-            try:
-                decided = await self._decide(each.hold, each.verb)
-            except MeshsyncError as error:
-                if not each.answer.done():
-                    each.answer.set_exception(error)
-            else:
-                if not each.answer.done():
-                    each.answer.set_result(decided)
+        await self._turns.carry_out()
 
     async def _decide(self, name: str, verb: Verb) -> Decided:
         hold = self._guard.find(name)
@@ -142,10 +121,10 @@ class Decisions:
             else:
                 seen[path] = row
                 nodes.setdefault(path, []).append(self._synced.rows[node])
-        stats = await self._runtime.in_thread(self._set_aside, list(seen.values()), label)
+        stats, failed = await self._runtime.in_thread(self._set_aside, list(seen.values()), label)
         rows = []
-        for path, row in seen.items():
-            stat = stats[path]
+        for path, stat in stats.items():
+            row = seen[path]
             if stat is None:
                 self._observer.local.remove(path)
                 gone += [old.node for old in nodes[path]]
@@ -158,24 +137,34 @@ class Decisions:
                 replace(old, content=row.content, executable=row.executable, mtime_ns=stat.mtime_ns, stat=stat)
                 for old in nodes[path]
             ]
+        if failed is not None:
+            raise failed
         await self._restore(hold, rows, gone)
         return os.fsdecode(b"/".join((self._observer.root.path, *kept_path(label))))
 
-    def _set_aside(self, rows: list[LocalRow], label: bytes) -> dict[Path, Stat | None]:
-        """Keep files where the user finds them; return the stat of each at its path, None if it had to be moved."""
+    def _set_aside(
+        self, rows: list[LocalRow], label: bytes
+    ) -> tuple[dict[Path, Stat | None], TransientError | ResourceError | None]:
+        """Keep files where the user finds them, and at their paths; return the stat of each now, None if it went
+        meanwhile, and why not all were kept. A second name moves a ctime, so what was done before a failure counts too.
+        """
         stats: dict[Path, Stat | None] = {}
         for row in rows:
-            outcome = set_aside(self._observer.root, row.path, label, DiskStat(*row.stat))
+            outcome = set_aside(self._observer.root, row.path, label, DiskStat(*row.stat), stays=True)
             if isinstance(outcome, Changed):
-                raise TransientError(
+                return stats, TransientError(
                     "a file is still being changed",
                     path=display(row.path),
                     next_step="End the program that changes it, then reject again.",
                 )
             if isinstance(outcome, Blocked):
-                raise ResourceError(f"a file cannot be kept: {outcome.reason.value}", path=display(row.path))
+                return stats, ResourceError(
+                    f"a file cannot be kept: {outcome.reason.value}",
+                    path=display(row.path),
+                    next_step="Make room or allow writing there, then reject again: nothing was replaced.",
+                )
             stats[row.path] = None if outcome.stat is None else Stat(*outcome.stat)
-        return stats
+        return stats, None
 
     async def _restore(self, hold: Hold, rows: list[SyncedRow], gone: list[NodeId]) -> None:
         """Record that this disk lacks what the view shows of the nodes; the plan then brings it."""

@@ -7,6 +7,7 @@ other only through what is passed here.
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -22,6 +23,7 @@ from meshsync.agent.fetcher import Fetcher, Need, Sealed
 from meshsync.agent.folder_home import FolderHome
 from meshsync.agent.folder_loop import FolderLoop
 from meshsync.agent.folder_store import FolderStore
+from meshsync.agent.folder_threads import FolderThreads
 from meshsync.agent.founding import NAME_KEY, ROOT_KEY
 from meshsync.agent.history import unpack_content
 from meshsync.agent.key_ring import unpack_keys
@@ -54,7 +56,7 @@ from meshsync.index.chunk_rows import ChunkRows
 from meshsync.index.log_rows import LogRows
 from meshsync.index.meta import Meta
 from meshsync.index.relay_rows import RelayRows
-from meshsync.limits import RESCAN_LIMITED_S, RESCAN_S, UPLOAD_FETCH_S
+from meshsync.limits import FOLDER_CLOSE_S, RESCAN_LIMITED_S, RESCAN_S, UPLOAD_FETCH_S
 from meshsync.metalog.fields import ChainHead
 from meshsync.metalog.head import Evidence, encode_evidence
 from meshsync.metalog.membership_entry import open_membership
@@ -68,6 +70,8 @@ from meshsync.sync.settle import finished_intents, lost_parked, made_parked
 from meshsync.sync.synced_tree import SyncedTree
 from meshsync.transport.base import Priority
 from meshsync.wire.peer_messages import Heads
+
+log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
@@ -96,6 +100,7 @@ class Folder:
         self.evidence: list[Evidence] = []
         self.relay_evidence_path = home.path / "evidence"
         self.peers: dict[DeviceId, Heads] = {}
+        self._machine_runtime, runtime = runtime, FolderThreads(runtime)
         self._runtime = runtime
         self._counters = counters
         self._faults = faults
@@ -310,14 +315,22 @@ class Folder:
             self.loop.look_at(None)
 
     async def close(self) -> None:
-        """Stop everything and close the index."""
+        """Stop everything and close the index. A thread that does not end in FOLDER_CLOSE_S keeps both index and root
+        open: what it still writes goes where it was to go, and not to another file that took a closed descriptor.
+        """
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
+        if self.loop is not None:
+            self.loop.close()
         await self.fetcher.close()
         await self.replica.close()
+        self._runtime.close()
         if self._watcher is not None:
-            await self._runtime.in_thread(self._watcher.stop)
+            await self._machine_runtime.in_thread(self._watcher.stop)
+        if not await self._runtime.ended(FOLDER_CLOSE_S):
+            log.error("folder %s: a disk does not answer, its files stay open until the agent ends", self.name)
+            return
         if self._root is not None:
             self._root.close()
         self.database.close()

@@ -16,6 +16,7 @@ from meshsync.agent.changes import Changes
 from meshsync.agent.decisions import Decisions
 from meshsync.agent.fetch_pool import FetchPool
 from meshsync.agent.folder_store import FolderStore
+from meshsync.agent.making_way import WayMaker
 from meshsync.agent.observer import Hashed, Observation, Observer, display
 from meshsync.agent.replica import Replica
 from meshsync.agent.safeguard import Safeguard
@@ -24,7 +25,7 @@ from meshsync.agent.turns import Turns
 from meshsync.agent.work import Group, group_actions, may_begin, path_text, taken_out, with_later
 from meshsync.content.batch import UNNAMED_CHAIN
 from meshsync.content.record import Op
-from meshsync.errors import MeshsyncError, ResourceError, RoleForbids
+from meshsync.errors import MeshsyncError, ResourceError
 from meshsync.folder.names import ParkedPath
 from meshsync.folder.types import Reason, RootMissing
 from meshsync.ids import ChainId, NodeId
@@ -34,12 +35,14 @@ from meshsync.runtime import Runtime
 from meshsync.sync.actions import Move, WriteFile, gone_by
 from meshsync.sync.disk_rows import LocalRow, Path
 from meshsync.sync.draft import Draft, EntryDraft, Publisher
-from meshsync.sync.reconcile import Frozen, Plan, Scope, reconcile
+from meshsync.sync.reconcile import NOTHING_FROZEN, Frozen, Plan, Scope, reconcile
 from meshsync.sync.safety import Side
 from meshsync.sync.synced_tree import SyncedTree
+from meshsync.sync.unpublished import Unpublished, without_publishing
 
 log = logging.getLogger(__name__)
 
+NOTHING_UNPUBLISHED = Unpublished(frozenset(), NOTHING_FROZEN)
 PASSING = (Reason.IO, Reason.BUSY)
 """Why a path may not be observed for a while, with no event when that is over."""
 
@@ -94,12 +97,18 @@ class FolderLoop:
             runtime, guard, store, synced, observer, lambda: replica.view, self._publish, self.wake.note
         )
         self.turns = Turns(self.wake.note)
+        self._way = WayMaker(observer, store, synced)
+        self._unpublished = NOTHING_UNPUBLISHED  # of the last plan
+        self._only_here: set[Path] = set()
         self._on_change = on_change
         self._joining = joining
         self._pending = Pending()
         self._groups: list[Group] = []
         self._blocked: dict[NodeId, tuple[Path, str]] = {}
-        self._timers: set[asyncio.Task[None]] = set()
+        self._timers: dict[str, asyncio.Task[None]] = {}  # one of each kind
+        self._closed = False
+        self._racy: set[Path] = set()  # to be looked at again when their timer ends
+        self._passing: set[Path] = set()
         self._first_scan_done = False
         self._planned_view = 0
         self._replan = False  # everything is to be planned, because a hold began or ended
@@ -140,6 +149,10 @@ class FolderLoop:
     def blocked(self) -> dict[Path, str]:
         """Return the paths whose change waits for something here, and for what."""
         return dict(self._blocked.values())
+
+    def only_here(self) -> set[Path]:
+        """Return where this disk differs from the folder, because this device may not write."""
+        return self._only_here
 
     def problem_at(self, path: Path) -> str | None:
         """Return why `path` is not observed, or None if it is."""
@@ -185,16 +198,21 @@ class FolderLoop:
                     self.decisions.refuse(error)
                     self.turns.refuse(error)
                     self._replan = True  # what this round had taken up is in no later scope
-                    self._later(RETRY_BLOCKED_S, lambda: self.look_at(None))
+                    self._later("error", RETRY_BLOCKED_S, lambda: self.look_at(None))
                 self._on_change()
                 if not busy:
                     await self.wake.after(count)
         finally:
-            self.decisions.refuse(ResourceError("the folder was closed"))
-            self.turns.refuse(ResourceError("the folder was closed"))
-            for timer in self._timers:
-                timer.cancel()
+            self.close()
             await self._pool.close()
+
+    def close(self) -> None:
+        """Tell everybody who waits that nothing will be done; no timer is left. Again does nothing."""
+        self.decisions.close()
+        self.turns.close()
+        self._closed = True
+        for timer in self._timers.values():
+            timer.cancel()
 
     async def _round(self) -> bool:
         """Do one round; return whether another one is due at once."""
@@ -220,7 +238,7 @@ class FolderLoop:
             full = self._replan or not self._first_scan_done
             scope = self._with_unfinished(self.guard.widened(scope, self._synced))
             plan = await self._plan(None if full else scope)
-            if await self._settle_and_publish(plan) or plan.again:
+            if await self._make_way(plan) or await self._settle_and_publish(plan) or plan.again:
                 self._pending.nodes |= scope.nodes | plan.busy
                 self._pending.plan |= scope.paths
                 return True
@@ -236,10 +254,19 @@ class FolderLoop:
         """Plan for `scope`, everything if None, without what a safeguard holds."""
         local, view, before = self._observer.local, self._replica.view, set(self.guard.holds)
 
-        def plan(frozen: Frozen) -> Plan:
+        def reconciled(frozen: Frozen) -> Plan:
             return reconcile(self._synced, local, view, scope, frozen)
 
+        def plan(frozen: Frozen) -> Plan:
+            if self._may_write:
+                self._unpublished = NOTHING_UNPUBLISHED
+                return reconciled(frozen)
+            made, self._unpublished = without_publishing(reconciled, frozen, self._synced)
+            return made
+
         made = await self.guard.planned(plan, self._synced, local, view, full=scope is None)
+        kept = () if scope is None or self._may_write else self._only_here
+        self._only_here = {path for path in kept if not _is_in(path, scope)} | self._unpublished.paths
         if before - self.guard.holds.keys():
             self._replan = True  # what waited for the hold may go on
         return made
@@ -256,7 +283,7 @@ class FolderLoop:
             if seen.missing is not None:
                 self._pending = pending
                 self.root_missing, self.phase = seen.missing, "error"
-                self._later(RETRY_BLOCKED_S, self.wake.note)
+                self._later("root", RETRY_BLOCKED_S, self.wake.note)
                 return None
             self.root_missing = None
             self._pending.more |= seen.more
@@ -271,20 +298,31 @@ class FolderLoop:
 
     def _look_again(self, seen: Observation) -> None:
         if seen.again:
-            again = list(seen.again)
-            self._later(FOLDER_RACY_WINDOW_NS / 1e9 + 0.1, lambda: self.look_at(again))
+            self._racy.update(seen.again)
+            self._later("racy", FOLDER_RACY_WINDOW_NS / 1e9 + 0.1, lambda: self._look_at_all(self._racy))
         passing = [path for path, problem in seen.problems.items() if problem.reason in PASSING]
         if passing:
-            self._later(RETRY_BLOCKED_S, lambda: self.look_at(passing))
+            self._passing.update(passing)
+            self._later("passing", RETRY_BLOCKED_S, lambda: self._look_at_all(self._passing))
 
-    def _later(self, seconds: float, action: Callable[[], None]) -> None:
+    def _look_at_all(self, paths: set[Path]) -> None:
+        self.look_at(list(paths))
+        paths.clear()
+
+    def _later(self, kind: str, seconds: float, action: Callable[[], None]) -> None:
+        """Act in `seconds`, unless a timer of this `kind` runs: it acts for all that waits, and no later.
+
+        A timer that is set anew by each round would never end while rounds go on.
+        """
+        if kind in self._timers or self._closed:
+            return
+
         async def wait() -> None:
             await self._runtime.sleep(seconds)
+            del self._timers[kind]
             action()
 
-        task = self._runtime.spawn(wait(), "folder timer")
-        self._timers.add(task)
-        task.add_done_callback(self._timers.discard)
+        self._timers[kind] = self._runtime.spawn(wait(), f"folder timer: {kind}")
 
     # --- publish --------------------------------------------------------------------------------------------
 
@@ -300,16 +338,26 @@ class FolderLoop:
             self._drop_hashed(plan.settled)
         if not len(plan.publish):
             return False
-        if not self._replica.membership.may_write(self._replica.device.device):
-            raise RoleForbids(
-                "files were changed here, but this device may only read the folder",
-                next_step="Move your changes elsewhere, or ask an owner: meshsync role DEVICE writer",
-            )
         await self._publish(plan.publish)
         self.guard.done(
             Side.PUBLISH, (node for at in (plan.drops, plan.rewrites) for there in at.values() for node in there)
         )
         return True
+
+    @property
+    def _may_write(self) -> bool:
+        return self._replica.membership.may_write(self._replica.device.device)
+
+    async def _make_way(self, plan: Plan) -> bool:
+        """Where this device may not write, take out of the way what keeps others' changes from its disk."""
+        if self._may_write:
+            return False
+        touched = await self._runtime.in_thread(self._way.make_way, self._unpublished, plan.undone, self._replica.view)
+        self._pending.paths |= touched
+        self._pending.plan |= touched
+        if touched:
+            self._replan = True
+        return bool(touched)
 
     async def _publish(self, draft: Draft) -> None:
         publisher = Publisher(draft)
@@ -378,7 +426,7 @@ class FolderLoop:
         self._undone = plan.undone
         self._waiting = plan.waiting if full else self._waiting | plan.waiting
         if plan.undone:
-            self._later(RETRY_BLOCKED_S, self.wake.note)
+            self._later("undone", RETRY_BLOCKED_S, self.wake.note)
         self._groups = kept + group_actions(plan.apply, staged)
         self._pool.start()
 
@@ -506,12 +554,12 @@ class FolderLoop:
     def _note_blocked(self, node: NodeId, path: Path, why: str) -> None:
         if node not in self._blocked:
             log.warning("%s waits: %s", display(path), why)
-            self._later(RETRY_BLOCKED_S, lambda: self._retry(node))
+            self._later("blocked", RETRY_BLOCKED_S, self._retry_blocked)
         self._blocked[node] = (path, why)
 
-    def _retry(self, node: NodeId) -> None:
-        self._blocked.pop(node, None)
-        self._pending.nodes.add(node)
+    def _retry_blocked(self) -> None:
+        self._pending.nodes |= self._blocked.keys()
+        self._blocked.clear()
         self.wake.note()
 
     def _is_blocked(self, group: Group) -> bool:
@@ -523,3 +571,8 @@ class FolderLoop:
                 if action.node == node:
                     return path_text(action.target)
         return ()
+
+
+def _is_in(path: Path, scope: Scope | None) -> bool:
+    """Tell whether a plan for `scope` looked at `path`."""
+    return scope is None or any(path[:depth] in scope.paths for depth in range(len(path) + 1))

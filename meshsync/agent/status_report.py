@@ -11,7 +11,9 @@ from meshsync.agent.folder import Folder
 from meshsync.agent.link_table import route
 from meshsync.agent.observer import display
 from meshsync.content.record import Kind
+from meshsync.folder.types import Reason
 from meshsync.ids import DeviceId, RecordId, short
+from meshsync.sync.disk_rows import Path
 from meshsync.sync.safety import Side
 from meshsync.transport.base import Link
 
@@ -163,7 +165,17 @@ def health(agent: Agent) -> list[api.HealthItem]:
             items.append(api.HealthItem(what=f"{folder.name}: {loop.problem}", next="meshsync doctor"))
         if loop is not None:
             for path, why in sorted(loop.blocked().items())[:20]:
-                items.append(api.HealthItem(what=f"{folder.name}: {display(path)} waits", why=why))
+                what = f"{folder.name}: {display(path)} waits"
+                items.append(api.HealthItem(what=what, why=why, next=help_for(why, path)))
+            for path in sorted(loop.only_here())[:20]:
+                items.append(
+                    api.HealthItem(
+                        what=f"{folder.name}: {display(path)} was changed here, and stays only here",
+                        why="this device may only read the folder",
+                        next=f"Copy it elsewhere, or ask an owner: meshsync role {agent.options.name} writer",
+                        code="RoleForbids",
+                    )
+                )
         for name, sources in sorted(folder.fetcher.waiting_for().items())[:20]:
             if sources:
                 items.append(
@@ -200,6 +212,13 @@ def relay_states(agent: Agent) -> list[api.RelayState]:
         api.RelayState(address=client.address.address, connected=client.link is not None, rtt_ms=_rtt_ms(client.link))
         for client in agent.relays.values()
     ]
+
+
+def help_for(why: str, path: Path) -> str:
+    """Return what helps where the change of `path` waits on this disk for `why`."""
+    if Reason.NO_SPACE.value in why:
+        return "Make room on the disk of the folder; it goes on by itself."
+    return f"meshsync why {display(path)}"
 
 
 def _rtt_ms(link: Link | None) -> float | None:

@@ -5,6 +5,7 @@ Invariant: what was set aside is never changed or removed by this program; its u
 
 from __future__ import annotations
 
+from stat import S_ISLNK
 from typing import Final
 
 from meshsync.folder import faults
@@ -30,29 +31,44 @@ def set_aside(root: Root, path: RelativePath, label: bytes, expected: Stat, *, s
     moved there, and the stat is None; with `stays` it is copied instead, so that the path is never empty. Changed if it
     is not what lies there, or the label has such a path already.
     """
-    syscalls = root.syscalls
     try:
         _make_directories(root, (*kept_path(label), *path[:-1]))
-        with root.directory(path[:-1]) as fd, root.directory((*kept_path(label), *path[:-1])) as kept_fd:
-            found = status_or_none(syscalls, fd, path[-1])
-            if found is None or not is_expected(found, expected):
-                return Changed(found.stat if found else None)
-            try:
-                syscalls.link(fd, path[-1], kept_fd, path[-1])
-            except FileExistsError:
-                return Changed(found.stat)
-            except OSError as error:
-                if error.errno not in NO_LINKS:
-                    raise
-                if stays:
-                    _copy(syscalls, Entry(fd, path[-1]), Entry(kept_fd, path[-1]))
-                else:
-                    move_new(syscalls, fd, path[-1], kept_fd, path[-1])
-            syscalls.fsync(kept_fd)
-            now = status_or_none(syscalls, fd, path[-1])
-            return Done(now.stat if now is not None else None)
+        return _keep(root, path, (*kept_path(label), *path), expected, stays=stays)
     except OSError as error:
         return faults.blocked(error)
+
+
+def keep_beside(root: Root, path: RelativePath, target: RelativePath, expected: Stat) -> Outcome:
+    """Keep the file or link `expected` at `path` at `target` also, in a directory that is there. Blocking.
+
+    Done tells its stat now; Changed if it is not what lies there, or `target` is taken.
+    """
+    try:
+        return _keep(root, path, target, expected, stays=True)
+    except OSError as error:
+        return faults.blocked(error)
+
+
+def _keep(root: Root, path: RelativePath, target: RelativePath, expected: Stat, *, stays: bool) -> Outcome:
+    syscalls = root.syscalls
+    with root.directory(path[:-1]) as fd, root.directory(target[:-1]) as kept_fd:
+        found = status_or_none(syscalls, fd, path[-1])
+        if found is None or not is_expected(found, expected):
+            return Changed(found.stat if found else None)
+        try:
+            syscalls.link(fd, path[-1], kept_fd, target[-1])
+        except FileExistsError:
+            return Changed(found.stat)
+        except OSError as error:
+            if error.errno not in NO_LINKS:
+                raise
+            if stays:
+                _copy(syscalls, Entry(fd, path[-1]), Entry(kept_fd, target[-1]))
+            else:
+                move_new(syscalls, fd, path[-1], kept_fd, target[-1])
+        syscalls.fsync(kept_fd)
+        now = status_or_none(syscalls, fd, path[-1])
+        return Done(now.stat if now is not None else None)
 
 
 def _make_directories(root: Root, path: RelativePath) -> None:
@@ -65,7 +81,10 @@ def _make_directories(root: Root, path: RelativePath) -> None:
 
 
 def _copy(syscalls: Syscalls, source: Entry, target: Entry) -> None:
-    """Copy a regular file. Raises OSError; what was copied then goes away again."""
+    """Copy a regular file or a link. Raises OSError; what was copied then goes away again."""
+    if S_ISLNK(syscalls.status(source.fd, source.name).mode):
+        syscalls.make_link(target.fd, target.name, syscalls.link_target(source.fd, source.name))
+        return
     source_fd = syscalls.open_file(source.fd, source.name)
     try:
         target_fd = syscalls.create(target.fd, target.name)

@@ -64,3 +64,26 @@ async def test_what_nobody_waits_for_any_more_is_not_done() -> None:
     await asyncio.gather(asker, return_exceptions=True)
     await turns.carry_out()
     assert not done
+
+
+async def test_what_was_asked_after_work_that_ended_the_loop_is_answered_too() -> None:
+    for stopper in (asyncio.CancelledError(), KeyboardInterrupt(), AssertionError("a mistake of ours")):
+        turns = Turns(lambda: None)
+        broken, behind = await asked(turns, stopper, "never")
+        with pytest.raises(type(stopper)):
+            await turns.carry_out()
+        with pytest.raises(ResourceError):
+            await broken
+        assert turns and not behind.done()  # the error is nobody's but its own waiter's
+        turns.close()
+        with pytest.raises(ResourceError):
+            await behind
+
+
+async def test_after_the_end_whoever_asks_is_told_at_once() -> None:
+    turns = Turns(lambda: None)
+    turns.close()
+    (late,) = await asked(turns, "never")
+    with pytest.raises(ResourceError):
+        await late
+    assert not turns
