@@ -6,7 +6,7 @@ Invariant: what is given was checked chunk by chunk; nothing in the area is chan
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from pathlib import Path
 from stat import S_ISREG
 
@@ -50,20 +50,31 @@ class KeptFile:
 
 def find_kept(root: Path, content: Content, keys: FolderKeys, params: CutParams) -> KeptFile | None:
     """Return a file with `content` that was set aside in the folder at `root`, None if there is none."""
+    return next((file for _, file in _found(root, {content}, keys, params)), None)
+
+
+def kept_of(root: Path, wanted: Collection[Content], keys: FolderKeys, params: CutParams) -> set[Content]:
+    """Return which of `wanted` were set aside in the folder at `root`. Reads only files of the size of one of them."""
+    return {content for content, _ in _found(root, wanted, keys, params)} if wanted else set()
+
+
+def _found(
+    root: Path, wanted: Collection[Content], keys: FolderKeys, params: CutParams
+) -> Iterator[tuple[Content, KeptFile]]:
+    sizes = {content.size for content in wanted}
     for directory, _, names in os.walk(root / os.fsdecode(CONTROL_NAME) / os.fsdecode(KEPT_NAME)):
         for name in sorted(names):
             path = Path(directory) / name
             try:
                 status = path.lstat()
-                if not S_ISREG(status.st_mode) or status.st_size != content.size:
+                if not S_ISREG(status.st_mode) or status.st_size not in sizes:
                     continue
                 with path.open("rb") as file:
                     found, chunks = content_of(iter(lambda: file.read(FOLDER_READ_WINDOW_BYTES), b""), keys, params)
             except OSError:
                 continue  # what cannot be read is not here
-            if found == content:
-                return KeptFile(path, keys, chunks)
-    return None
+            if found in wanted:
+                yield found, KeptFile(path, keys, chunks)
 
 
 def content_of(windows: Iterable[bytes], keys: FolderKeys, params: CutParams) -> tuple[Content, Chunks]:

@@ -27,7 +27,7 @@ from meshsync.content.record import Kind
 from meshsync.content.ticket import parse_ticket
 from meshsync.errors import ConfigError, NotFound, PeerTimeout
 from meshsync.ids import short
-from meshsync.limits import WAIT_NOTICE_S
+from meshsync.limits import VERSIONS_LISTED_MAX, WAIT_NOTICE_S
 from meshsync.roles import Role
 
 _ROLES = {"owner": Role.OWNER, "writer": Role.WRITER, "reader": Role.READER, "backup": Role.BACKUP}
@@ -146,13 +146,16 @@ class Service:
             else (versions_report.find_folder(agent, folder), tuple(part.encode() for part in Path(path).parts))
         )
         rows = await agent.runtime.in_thread(versions_report.rows_of, found, inside)
-        return api.VersionList(versions=versions_report.listed(agent, found, rows))
+        aside = await agent.runtime.in_thread(versions_report.set_aside_here, found, rows)
+        return api.VersionList(versions=versions_report.listed(agent, found, rows, aside))
 
     async def versions(self, folder: str, deleted: bool) -> api.VersionList:
         agent = self._agent
         found: list[api.Version] = []
         for each in versions_report.folders_of(agent, folder):
-            found.extend(versions_report.all_versions(agent, each, deleted))
+            rows = await agent.runtime.in_thread(each.replica.versions.all, VERSIONS_LISTED_MAX)
+            aside = await agent.runtime.in_thread(versions_report.set_aside_here, each, rows)
+            found.extend(versions_report.all_versions(agent, each, rows, aside, deleted))
         return api.VersionList(versions=found)
 
     async def cat(self, path: str, version: str) -> AsyncIterator[bytes]:

@@ -4,19 +4,20 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from pathlib import Path
 
 from meshsync.agent import api_schema as api
 from meshsync.agent.daemon import Agent
 from meshsync.agent.folder import Folder
 from meshsync.agent.history import unpack_content
+from meshsync.agent.kept import kept_of
 from meshsync.agent.observer import display
 from meshsync.agent.status_report import time_text
+from meshsync.content.record import Content, Kind
 from meshsync.errors import NotFound
 from meshsync.ids import DOT_SIZE_BYTES, DeviceId, Dot, NodeId, short
 from meshsync.index.version_rows import VersionRow, VersionRows
-from meshsync.limits import VERSIONS_LISTED_MAX
 from meshsync.sync.disk_rows import Path as TreePath
 
 
@@ -109,8 +110,14 @@ def pick(rows: list[VersionRow], version: str, path: TreePath) -> VersionRow:
     raise NotFound(f"there is no version {version}", path=display(path), next_step=f"meshsync log {display(path)}")
 
 
-def listed(agent: Agent, folder: Folder, rows: Iterable[VersionRow]) -> list[api.Version]:
-    """Return rows of one node as answers, newest first."""
+def set_aside_here(folder: Folder, rows: Iterable[VersionRow]) -> set[Content]:
+    """Return which contents of `rows` a decision of the user's set aside on this disk. Blocking."""
+    wanted = {content for row in rows if (content := unpack_content(row.content)).kind is Kind.FILE}
+    return kept_of(folder.root_path, wanted, folder.keys(), folder.cut_params)
+
+
+def listed(agent: Agent, folder: Folder, rows: Iterable[VersionRow], aside: Collection[Content]) -> list[api.Version]:
+    """Return rows of one node as answers, newest first. `aside` are contents that were set aside here."""
     names = agent.names()
     answers = []
     rows = list(rows)
@@ -120,7 +127,8 @@ def listed(agent: Agent, folder: Folder, rows: Iterable[VersionRow]) -> list[api
         chain = folder.replica.chains.rows(row.dot[:32])  # type: ignore[arg-type]
         author = chain[0].device if chain else DeviceId(b"")
         here = folder.synced.rows.get(row.node)
-        kept = "here" if here is not None and here.content == content else ("relay" if holders[row.dot] else "")
+        is_here = (here is not None and here.content == content) or content in aside
+        kept = "here" if is_here else ("relay" if holders[row.dot] else "")
         change: api.ChangeKind = row.change  # type: ignore[assignment]
         answers.append(
             api.Version(
@@ -137,14 +145,16 @@ def listed(agent: Agent, folder: Folder, rows: Iterable[VersionRow]) -> list[api
     return answers[::-1]
 
 
-def all_versions(agent: Agent, folder: Folder, deleted: bool) -> list[api.Version]:
-    """Return the versions of everything in a folder, newest first; `deleted`: only of what is gone. Blocking."""
+def all_versions(
+    agent: Agent, folder: Folder, every: list[VersionRow], aside: Collection[Content], deleted: bool
+) -> list[api.Version]:
+    """Return `every` version of a folder, newest first; `deleted`: only of what is gone."""
     by_node: dict[NodeId, list[VersionRow]] = {}
-    for row in reversed(folder.replica.versions.all(VERSIONS_LISTED_MAX)):
+    for row in reversed(every):
         by_node.setdefault(row.node, []).append(row)
     answers = []
     for node, rows in by_node.items():
         if not deleted or folder.replica.view.face(node) is None:
-            answers.extend(listed(agent, folder, rows))
+            answers.extend(listed(agent, folder, rows, aside))
     answers.sort(key=lambda answer: answer.time, reverse=True)
     return answers

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from meshsync.agent.in_conflict import InConflict, conflict_at
-from meshsync.agent.kept import find_kept
+from meshsync.agent.kept import content_of, find_kept, kept_of
 from meshsync.agent.observer import Observer
 from meshsync.agent.resolver import Resolver, Winner
 from meshsync.chunking.cut import CutParams
@@ -210,3 +210,11 @@ def test_a_crash_at_any_call_loses_nothing_and_the_path_is_never_empty(tmp_path:
         assert {MINE, THEIRS} <= values, (number, values)
         made.tree.close()
     raise AssertionError("it never ends")
+
+
+def test_what_was_set_aside_counts_as_kept_and_nothing_else_does(made: Scene) -> None:
+    done = made.resolver.resolve(made.conflict, Winner.MINE, "desk", BASE)
+    ((_, lost),) = done.lost
+    never = content_of([b"x" * lost.content.size], KEYS, PARAMS)[0]
+    assert kept_of(made.tree.path, {lost.content, never}, KEYS, PARAMS) == {lost.content}
+    assert kept_of(made.tree.path, set(), KEYS, PARAMS) == set()
