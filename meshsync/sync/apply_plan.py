@@ -182,8 +182,19 @@ class _Planner:
             self._out.actions.append(SetAttr(shown.face.node, place, shown.executable, mtime_ns, source.stat, rows))
         elif not moved:
             self._note(source, rows)
-        held = {row.node for row in source.rows} - set(shown.nodes)
-        self._out.forgotten += sorted(node for node in held if self._view.face(node) is None)
+        self._forget({row.node for row in source.rows} - set(shown.nodes), rows[0].node)
+
+    def _forget(self, nodes: set[NodeId], heir: NodeId) -> None:
+        """Those of `nodes` that are shown no more leave the object to `heir`, which what lies in it belongs to now.
+
+        That may be what waits, as a removal that is held: without its directory's row its own would name nothing.
+        """
+        gone = sorted(node for node in nodes if self._view.face(node) is None)
+        self._out.forgotten += gone
+        for node in gone:
+            for name in self._synced.names((node,)):
+                below = self._synced.child((node,), name)
+                self._out.settled += [replace(row, parent=heir) for row in below if row.node != heir]
 
     def _note(self, source: Unit, rows: tuple[SyncedRow, ...]) -> None:
         """`rows` are true once what was planned so far is done: at once, or with the exchange that moved `source`."""

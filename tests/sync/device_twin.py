@@ -9,7 +9,7 @@ from meshsync.sync.actions import Action, Move, Remove, SetAttr
 from meshsync.sync.delivered import DeliveredEntry
 from meshsync.sync.disk_rows import Intent, SyncedRow
 from meshsync.sync.draft import Publisher
-from meshsync.sync.reconcile import Plan, Scope, reconcile
+from meshsync.sync.reconcile import NOTHING_FROZEN, Plan, Scope, reconcile
 from meshsync.sync.settle import finished_intents, lost_parked
 from meshsync.sync.synced_tree import SyncedTree
 from meshsync.sync.view import View
@@ -28,6 +28,7 @@ class DeviceTwin:
         self.log: list[DeliveredEntry] = []
         self.time = 0
         self.intents: list[Intent] = []
+        self.frozen = NOTHING_FROZEN  # what a hold leaves out of every plan
 
     def receive(self, entries: list[DeliveredEntry]) -> None:
         for entry in entries:
@@ -46,7 +47,7 @@ class DeviceTwin:
         self.intents = []
         for node in lost_parked(self.synced, self.disk.parked):
             self.synced.remove(node)
-        return reconcile(self.synced, local, self.view, scope)
+        return reconcile(self.synced, local, self.view, scope, self.frozen)
 
     def publish(self, scope: Scope | None = None) -> Plan:
         """Publish until nothing is left to publish; return the plan that remains."""

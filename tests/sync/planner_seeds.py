@@ -1,9 +1,10 @@
 """Users of two or three devices act at random, on and off line, with crashes: `python -m tests.sync.planner_seeds`.
 
 The real planner and view on disks in memory. Each device starts from one small tree; users edit, move, swap, remove
-and turn files into directories and links; devices publish, receive from one another and apply, all of it or a part,
-or crash in mid-apply. After everybody met: equal disks, as the view shows; nothing parked, nothing left to do; every
-value that no user removed is there; and what was done last, by somebody who had everything, is what is seen.
+and turn files into directories and links; devices publish, receive from one another and apply, all of it or a part, or
+crash in mid-apply; holds keep some of it back for a while. After everybody met: equal disks, as the view shows; nothing
+parked, nothing left to do; every value that no user removed is there; and what was done last, by somebody who had
+everything, is what is seen.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from random import Random
 
 from meshsync.content.record import Content, Kind
 from meshsync.sync.node import DIRECTORY
+from meshsync.sync.reconcile import NOTHING_FROZEN, Frozen
 from tests.sync.device_twin import DeviceTwin, exchange, settle
 from tests.sync.planner_pairs import FIRST_NEW, NEW, Act, acts_on, contents, perform, trees
 
@@ -22,6 +24,8 @@ DEPTH_MAX = 4
 STEPS_MAX = 12
 VALUES_PER_ACT = 4
 CRASHES_MAX = 2
+SHARE_HELD = 0.5
+STEPS = ("act", "act", "act", "publish", "receive", "apply", "apply some", "crash", "hold", "release")
 SHAPES = tuple(trees())
 
 
@@ -57,7 +61,10 @@ class Mesh:
         effect = perform(device.disk, act, self.next_value)
         self.next_value += VALUES_PER_ACT
         self.written |= effect.written
-        self.removed |= effect.removed
+        now = {path: content for path, (content, _) in device.disk.tree().items()}
+        arrived = {content for path, content in now.items() if held.get(path) != content}
+        # Gone from a path is given up, even if a copy still lies where an apply is about to remove it.
+        self.removed |= {content for path, content in held.items() if now.get(path) != content} - arrived
 
     def _renamed(self, act: Act) -> Act:
         """Give what is new one of three names, so that several users choose the same one."""
@@ -70,7 +77,7 @@ class Mesh:
         """Let one thing happen."""
         random = self.random
         device = random.choice(self.devices)
-        what = random.choice(("act", "act", "act", "publish", "receive", "apply", "apply some", "crash"))
+        what = random.choice(STEPS)
         if what == "act":
             self.act(device)
             return
@@ -82,6 +89,10 @@ class Mesh:
             device.receive(other.log)
         elif what == "apply":
             device.sync()
+        elif what == "hold":
+            self.hold(device)
+        elif what == "release":
+            device.frozen = NOTHING_FROZEN
         else:
             actions = device.publish().apply
             whole = random.randrange(len(actions) + 1)
@@ -91,8 +102,21 @@ class Mesh:
                 self.crashes += 1
                 device.do_and_crash(actions[whole])
 
+    def hold(self, device: DeviceTwin) -> None:
+        """Leave some of what is to be applied or published out of the device's plans, as a safeguard does."""
+        device.frozen = NOTHING_FROZEN
+        plan = device.plan()
+        nodes = {node for action in plan.apply for node in (action.node, *getattr(action, "gone", ()))}
+        held = frozenset(node for node in sorted(nodes) if self.random.random() < SHARE_HELD)
+        device.frozen = Frozen(nodes=held)
+        for path, below in sorted(plan.drops.items()):
+            if self.random.random() < SHARE_HELD:
+                device.frozen |= Frozen(frozenset([path]), frozenset(below))
+
     def check(self) -> None:
         """Let everybody meet. Raises AssertionError."""
+        for device in self.devices:
+            device.frozen = NOTHING_FROZEN
         settle(*self.devices)
         settle(*self.devices)
         for device in self.devices:
