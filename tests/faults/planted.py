@@ -530,4 +530,20 @@ FAULTS = (
         "                except AccessError as error:\n                    await waiting.after(error)\n",
         ("tests/agent/test_agent_relay_full.py",),
     ),
+    Fault(
+        "a rejection moves files away before it can fail",
+        "P5",
+        "meshsync/agent/decisions.py",
+        "DiskStat(*row.stat), stays=True)",
+        "DiskStat(*row.stat))",
+        ("tests/agent/test_agent_decisions.py -m slow",),
+    ),
+    Fault(
+        "a folder closes while its threads write",
+        "P8",
+        "meshsync/agent/folder_threads.py",
+        "            if self._running == 0:\n                return True\n",
+        "            return True\n",
+        ("tests/agent/test_agent_folder_close.py -m slow",),
+    ),
 )
