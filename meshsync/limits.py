@@ -318,6 +318,7 @@ SLOTS_PER_DEVICE_MAX: Final = 16  # as many codes as one device has open
 SLOTS_PER_SOURCE_MAX: Final = 64  # of one address, so that many keys made in one place do not take all
 SLOT_ENTERS_PER_SOURCE_MAX: Final = 20  # within SLOT_ENTERS_WINDOW_S: trying all numbers, to end codes, takes hours
 SLOT_ENTERS_WINDOW_S: Final = 60.0
+SLOTS_PURGE_S: Final = 1.0  # between two looks at all slots for those that have ended
 SLOT_SOURCES_MAX: Final = 10_000  # addresses whose entries are counted
 RELAY_INVITATIONS_MAX: Final = 100  # invitations in force; each proof is compared with all of them
 RELAY_THREADS: Final = 8  # blocking calls at once: one writer each for log and packs, the rest read and verify

@@ -11,6 +11,7 @@ import ipaddress
 from collections import Counter, OrderedDict, deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import TypeVar
 
 from meshsync.errors import LinkClosed, MalformedMessage, PeerOverran
 from meshsync.ids import DeviceId
@@ -25,6 +26,7 @@ from meshsync.limits import (
     SLOTS_MAX,
     SLOTS_PER_DEVICE_MAX,
     SLOTS_PER_SOURCE_MAX,
+    SLOTS_PURGE_S,
 )
 from meshsync.runtime import Runtime
 from meshsync.wire.relay_messages import (
@@ -39,6 +41,8 @@ from meshsync.wire.relay_messages import (
     refused,
 )
 from relay.messages import MessageStream
+
+K = TypeVar("K")
 
 
 @dataclass(eq=False, slots=True)
@@ -59,6 +63,9 @@ class Slots:
     def __init__(self, runtime: Runtime) -> None:
         self.runtime = runtime
         self._slots: dict[int, Slot] = {}
+        self._devices: Counter[DeviceId] = Counter()
+        self._sources: Counter[str] = Counter()
+        self._purged_s = 0.0
         self._entered: OrderedDict[str, deque[float]] = OrderedDict()  # times of entries, by source
 
     def __len__(self) -> int:
@@ -66,27 +73,27 @@ class Slots:
 
     def open(self, number: int, device: DeviceId, source: str) -> Slot | Refused:
         """Return slot `number`, now of `device`, whose link comes from the host `source`; again, if it was its own."""
-        now = self.runtime.monotonic()
-        self._slots = {taken: slot for taken, slot in self._slots.items() if slot.ends_s > now}
-        held = self._slots.get(number)
+        held = self._live(number)
         if held is not None and held.device != device:
             return refused(Code.CONFLICT, "this slot is in use")
-        devices = Counter(slot.device for slot in self._slots.values())
-        sources = Counter(slot.source for slot in self._slots.values())
-        full = len(self._slots) >= SLOTS_MAX or sources[source] >= SLOTS_PER_SOURCE_MAX
-        if held is None and (full or devices[device] >= SLOTS_PER_DEVICE_MAX):
-            return refused(Code.BUSY, "too many slots are open")
+        if held is None and self._is_full(device, source):
+            self._purge()
+            if self._is_full(device, source):
+                return refused(Code.BUSY, "too many slots are open")
         if held is not None:
             held.over.set()  # of a link that the device has lost
-        slot = self._slots[number] = Slot(device, source, now + SLOT_LIFE_S)
+            self._drop(number)
+        slot = self._slots[number] = Slot(device, source, self.runtime.monotonic() + SLOT_LIFE_S)
+        self._devices[device] += 1
+        self._sources[source] += 1
         return slot
 
     def enter(self, number: int, source: str, stream: MessageStream) -> Slot | Refused:
         """Take the place at the other end of slot `number`."""
         if not self._may_enter(source):
             return refused(Code.BUSY, "too many slots were entered from this address")
-        slot = self._slots.get(number)
-        if slot is None or slot.stream is None or slot.guest is not None or slot.ends_s <= self.runtime.monotonic():
+        slot = self._live(number)
+        if slot is None or slot.stream is None or slot.guest is not None:
             return refused(Code.UNKNOWN, "nobody waits in this slot")
         slot.guest = stream
         return slot
@@ -97,9 +104,36 @@ class Slots:
         if self._slots.get(number) is not slot:
             return
         if slot.guest is None:
-            del self._slots[number]
+            self._drop(number)
         else:
             slot.stream, slot.ends_s = None, self.runtime.monotonic() + SLOT_KEEP_S
+
+    def _live(self, number: int) -> Slot | None:
+        slot = self._slots.get(number)
+        if slot is not None and slot.ends_s <= self.runtime.monotonic():
+            self._drop(number)
+            return None
+        return slot
+
+    def _is_full(self, device: DeviceId, source: str) -> bool:
+        return (
+            len(self._slots) >= SLOTS_MAX
+            or self._devices[device] >= SLOTS_PER_DEVICE_MAX
+            or self._sources[source] >= SLOTS_PER_SOURCE_MAX
+        )
+
+    def _purge(self) -> None:
+        """Drop what has ended by itself; all slots are looked at, so not often."""
+        now = self.runtime.monotonic()
+        if now - self._purged_s >= SLOTS_PURGE_S:
+            self._purged_s = now
+            for number in [number for number, slot in self._slots.items() if slot.ends_s <= now]:
+                self._drop(number)
+
+    def _drop(self, number: int) -> None:
+        slot = self._slots.pop(number)
+        _forget(self._devices, slot.device)
+        _forget(self._sources, slot.source)
 
     def _may_enter(self, source: str) -> bool:
         now = self.runtime.monotonic()
@@ -113,6 +147,12 @@ class Slots:
         while len(self._entered) > SLOT_SOURCES_MAX:
             self._entered.popitem(last=False)
         return True
+
+
+def _forget(counter: Counter[K], key: K) -> None:
+    counter[key] -= 1
+    if not counter[key]:
+        del counter[key]
 
 
 def source_of(address: str) -> str:

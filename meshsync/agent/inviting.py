@@ -50,14 +50,14 @@ async def make_invitation(agent: Agent, folder: Folder, role: Role, expires_s: f
 
 
 async def reach_relays(agent: Agent, folder: Folder) -> None:
-    """Return when every linked relay of the folder has its membership chain, or after SHARE_RELAY_S.
+    """Return when every linked relay of the folder has its membership chain or refuses it, or after SHARE_RELAY_S.
 
     From then on the invitation works there while this device is off.
     """
     deadline = agent.runtime.monotonic() + SHARE_RELAY_S
     while agent.runtime.monotonic() < deadline:
         relays = [relay for relay in folder.replica.membership.relays if relay in agent.relays]
-        linked = [relay for relay in relays if agent.relays[relay].link is not None]
+        linked = [relay for relay in relays if agent.relays[relay].link is not None and relay not in folder.problems]
         if not any(folder.relay_rows.unseen_membership(relay) for relay in linked):
             return
         await agent.runtime.sleep(SHARE_RELAY_LOOK_S)

@@ -120,6 +120,7 @@ class Mesh:
     devices: list[Device] = field(default_factory=list)
     relay: RelayService | None = None
     relay_address: RelayAddress | None = None
+    _started: int = 0
     _closing: contextlib.AsyncExitStack = field(default_factory=contextlib.AsyncExitStack)
 
     def __post_init__(self) -> None:
@@ -139,7 +140,8 @@ class Mesh:
 
     async def start(self, name: str, *, on_lan: bool = True) -> Device:
         """Start an agent; it announces itself and looks for others only if it is `on_lan`."""
-        number = len(self.devices) + 1
+        self._started += 1
+        number = self._started
 
         async def open_endpoint(
             runtime: Runtime, keys: DeviceKeys, listen: str, engine: str, policy: Policy
