@@ -99,11 +99,13 @@ class Sequencer:
                 return self._opaque(parsed)
 
     def _entry(self, parsed: Parsed, entry: OpenedEntry) -> Outcome:
-        missing = self._missing(parsed, entry.envelope.membership)
+        refusal = may_append_entry(self.view.membership, entry)
+        if refusal is not None and self._is_past_of_a_member(refusal, entry):
+            refusal = None
+        missing = self._missing(parsed, entry.envelope.membership, refusal)
         if missing is not None:
             return missing
-        refusal = may_append_entry(self.view.membership, entry)
-        if refusal is not None and not self._is_past_of_a_member(refusal, entry):
+        if refusal is not None:
             return _refused(refusal)
         for at in entry.past():
             place = self._known[RecordId(at.entry)].place
@@ -125,7 +127,7 @@ class Sequencer:
         return beyond and presenter != entry.device and self.view.membership.may_write(presenter)
 
     def _durable(self, parsed: Parsed, stored: StoredRecord, refusal: Refusal | None) -> Outcome:
-        missing = self._missing(parsed, stored.membership)
+        missing = self._missing(parsed, stored.membership, refusal)
         if missing is not None:
             return missing
         if refusal is not None:
@@ -180,9 +182,15 @@ class Sequencer:
             return RecordRefused(Code.ROLE_FORBIDS, "only a writer sends records of a new kind")
         return self._accept(parsed, Place(self._facts.presenter, b"", 0))
 
-    def _missing(self, parsed: Parsed, membership: RecordId) -> MissingPast | None:
-        """The membership comes first: without it nothing else about the record can be judged."""
+    def _missing(self, parsed: Parsed, membership: RecordId, refusal: Refusal | None = None) -> MissingPast | None:
+        """The membership comes first: without it nothing else about the record can be judged.
+
+        Unless there is no `refusal` by the membership as it is: then the one that the author knew may be an entry that
+        lost against another owner's, and will never be here.
+        """
         lacking = parsed.references() - self._known.keys() - {parsed.id}
+        if refusal is None:
+            lacking.discard(membership)
         if not lacking:
             return None
         ordered = sorted(lacking, key=lambda record: (record != membership, record))

@@ -158,10 +158,37 @@ async def _resume(call: Call) -> api.Schema:
 
 
 async def _leave(call: Call) -> api.Schema:
-    if not call.folder():
-        raise ConfigError("name the folder to leave", next_step="meshsync status")
-    await call.operations.leave(call.folder())
-    return api.Done()
+    return await call.operations.leave(_one_folder(call.folder()))
+
+
+async def _role(call: Call) -> api.Schema:
+    request = call.request(api.RoleRequest)
+    _one_folder(request.folder)
+    return await call.operations.change_role(request)
+
+
+async def _remove(call: Call) -> api.Schema:
+    request = call.request(api.RemovalRequest)
+    _one_folder(request.folder)
+    return await call.operations.remove(request)
+
+
+async def _unshare(call: Call) -> api.Schema:
+    request = call.request(api.UnshareRequest)
+    _one_folder(request.folder)
+    return await call.operations.unshare(request)
+
+
+async def _adopt(call: Call) -> api.Schema:
+    request = call.request(api.AdoptRequest)
+    _one_folder(request.folder)
+    return _job(call, "adopt", lambda progress: call.operations.adopt(request, progress))
+
+
+def _one_folder(folder: str) -> str:
+    if not folder:
+        raise ConfigError("name the folder", next_step="meshsync status")
+    return folder
 
 
 async def _revoke(call: Call) -> api.Schema:
@@ -300,11 +327,31 @@ ROUTES: tuple[Route, ...] = (
         request=api.HoldRequest,
         result=api.HoldResult,
     ),
+    _post(
+        "/adoptions",
+        "adopt",
+        "Take over what is in quarantine",
+        api.Job,
+        _adopt,
+        request=api.AdoptRequest,
+        result=api.AdoptResult,
+    ),
     _post("/waits", "wait", "Wait for in sync", api.Job, _wait, request=api.WaitRequest, result=api.WaitResult),
     _post("/rescan", "rescan", "Look at every path", api.Job, _rescan, request=api.FolderRequest, result=api.Done),
     _post("/pause", "pause", "Exchange nothing", api.Done, _pause, request=api.FolderRequest),
     _post("/resume", "resume", "End a pause", api.Done, _resume, request=api.FolderRequest),
-    _post("/leaves", "leave", "Stop syncing a folder", api.Done, _leave, request=api.FolderRequest),
+    _get(
+        "/safety-number",
+        "verify",
+        "The number to compare with another member",
+        api.SafetyNumber,
+        lambda c: c.operations.verify(c.query.get("folder", ""), c.query.get("device", "")),
+        query={"device": "the other device's id or name", **_FOLDER},
+    ),
+    _post("/roles", "role", "Give a member another role", api.RoleResult, _role, request=api.RoleRequest),
+    _post("/removals", "remove", "Remove a device", api.RemovalResult, _remove, request=api.RemovalRequest),
+    _post("/unshares", "unshare", "End sharing", api.RemovalResult, _unshare, request=api.UnshareRequest),
+    _post("/leaves", "leave", "Stop syncing a folder", api.LeaveResult, _leave, request=api.FolderRequest),
     _post("/stop", "stop", "End the agent", api.Stopping, _stop),
     _get(
         "/jobs/{id}",

@@ -245,20 +245,124 @@ class JoinResult(Answer, frozen=True, kw_only=True):
 
 
 class Member(Schema, frozen=True, kw_only=True):
-    """One member of a folder; `self` marks this device."""
+    """One member of a folder; `self` marks this device. `person` is whose it says it is, empty if it does not.
+
+    `since` is when this device learnt of it, `seen` when it last had a link to it; null: not known, never.
+    """
 
     id: str
     name: str
     role: Role
     since: str | None = None
     self: bool = False
+    person: str = ""
+    seen: str | None = None
+    fingerprint: str = ""
+    invited_by: str = ""
+
+
+class FormerMember(Schema, frozen=True, kw_only=True):
+    """A device that is no member any more: it left by itself, or was removed `by` an owner's device."""
+
+    id: str
+    name: str
+    person: str
+    role: Role
+    left: bool
+    by: str
+    when: str | None = None
 
 
 class MemberList(Answer, frozen=True, kw_only=True):
-    """The members of one folder."""
+    """The members of one folder, and who was one."""
 
     folder: str
     members: list[Member]
+    former: list[FormerMember] = []
+
+
+class SafetyNumber(Answer, frozen=True, kw_only=True):
+    """Sixty digits in groups of five; both devices show the same ones, or somebody is between them."""
+
+    folder: str
+    device: str
+    name: str
+    person: str
+    number: str
+    fingerprint: str
+    own_fingerprint: str
+
+
+class RoleRequest(Schema, frozen=True, kw_only=True):
+    """Give the member `device` (its id or name) of `folder` another role."""
+
+    folder: str
+    device: str
+    role: Role
+
+
+class RoleResult(Answer, frozen=True, kw_only=True):
+    """A member with its new role. `relays_waiting` are addresses of relays that do not know of it yet."""
+
+    folder: str
+    member: Member
+    before: Role
+    relays_waiting: list[str] = []
+
+
+class RemovalRequest(Schema, frozen=True, kw_only=True):
+    """Remove `who`, a device by id or name or all devices of a person; with `dry_run` only say what that means."""
+
+    folder: str
+    who: str
+    dry_run: bool = False
+
+
+class UnshareRequest(Schema, frozen=True, kw_only=True):
+    """End the sharing of `folder` with everybody else; with `dry_run` only say what that means."""
+
+    folder: str
+    dry_run: bool = False
+
+
+class ExposedVersion(Schema, frozen=True, kw_only=True):
+    """One version that a device could have fetched."""
+
+    id: str
+    path: str
+    time: str
+    device: str
+    size: int
+
+
+class Exposure(Schema, frozen=True, kw_only=True):
+    """What a device could have fetched while it was a member: versions, the contents among them, and their bytes."""
+
+    versions: int = 0
+    contents: int = 0
+    bytes: int = 0
+    listed: list[ExposedVersion] = []
+
+
+class RemovalResult(Answer, frozen=True, kw_only=True):
+    """Who was removed, or would be. Open invitations end with it, since a device that is gone may know of one.
+
+    `relays_waiting` are addresses of relays that do not know of it yet: they go on serving the device until they do.
+    """
+
+    folder: str
+    removed: list[Member]
+    dry_run: bool
+    exposure: Exposure
+    closed_invitations: int = 0
+    relays_waiting: list[str] = []
+
+
+class LeaveResult(Answer, frozen=True, kw_only=True):
+    """The folder is forgotten here. `told`: a relay or another member knows of it."""
+
+    done: bool = True
+    told: bool = True
 
 
 class FolderRequest(Schema, frozen=True, kw_only=True):
@@ -407,10 +511,53 @@ class HeldChange(Schema, frozen=True, kw_only=True):
     since: str
 
 
+class QuarantinedFile(Schema, frozen=True, kw_only=True):
+    """A file as a device wrote it last beyond its end; `path` is in the folder."""
+
+    path: str
+    size: int
+
+
+class Quarantine(Schema, frozen=True, kw_only=True):
+    """What a device that was removed, or may not write any more, wrote after its last accepted entry.
+
+    It changes nothing. `others` counts removals, renames and what cannot be read.
+    """
+
+    folder: str
+    device: str
+    name: str
+    entries: int
+    files: list[QuarantinedFile] = []
+    others: int = 0
+
+
 class HeldList(Answer, frozen=True, kw_only=True):
-    """Everything that is held, oldest first within a folder."""
+    """Everything that is held, oldest first within a folder, and what is in quarantine."""
 
     held: list[HeldChange]
+    quarantined: list[Quarantine] = []
+
+
+class AdoptRequest(Schema, frozen=True, kw_only=True):
+    """Take over what `device` (id or name) wrote beyond its end; with `dismiss` only stop to list it."""
+
+    folder: str
+    device: str
+    dry_run: bool = False
+    dismiss: bool = False
+
+
+class AdoptResult(Answer, frozen=True, kw_only=True):
+    """What was brought below the new directory `path`; the content of `missing` is not to be had now."""
+
+    folder: str
+    device: str
+    name: str
+    path: str = ""
+    files: list[str] = []
+    missing: list[str] = []
+    dry_run: bool = False
 
 
 class HoldRequest(Schema, frozen=True, kw_only=True):

@@ -29,6 +29,7 @@ from meshsync.agent.key_ring import device_label, open_label
 from meshsync.agent.link_table import LinkTable, route
 from meshsync.agent.machine import SYSTEM, Machine
 from meshsync.agent.member_link import MemberLink
+from meshsync.agent.members_watch import MembersWatch
 from meshsync.agent.pairing import serve_pairing
 from meshsync.agent.relay_client import RelayClient
 from meshsync.crypto.identity import DeviceKeys
@@ -103,7 +104,9 @@ class Agent:
         """Begin everything. Raises ConfigError, ResourceError, IndexCorrupt; then nothing is left running."""
         runtime = self.runtime
         self.keys = await runtime.in_thread(device_key.load_or_create, self.home, runtime)
-        policy = Policy(discovery_keys=self._discovery_keys, authorize=self._authorize)
+        policy = Policy(
+            discovery_keys=lambda: (*self._discovery_keys(), *self._earlier_keys()), authorize=self._authorize
+        )
         self.endpoint = await self._machine.open_endpoint(
             runtime, self.keys, self.options.listen or "0.0.0.0:0", self.options.engine or "qh3", policy
         )
@@ -111,11 +114,12 @@ class Agent:
         self.dialer = Dialer(
             runtime,
             self.endpoint,
-            lambda: {key: key for key in (*self._folder_keys(), *self.joining, *self.seeking)},
+            lambda: {key: key for key in (*self._folder_keys(), *self._earlier_keys(), *self.joining, *self.seeking)},
             self._linked,
             self._dialed,
             self._recognise,
         )
+        self.members = MembersWatch(runtime, self.keys.device, self.links, self._knows, self.keep_running)
         for text in self.options.relays:
             self.add_relay(parse_relay_address(text))
         for found in await runtime.in_thread(folder_home.existing, self.home.path):
@@ -134,6 +138,8 @@ class Agent:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+        for folder in self.folders.values():
+            await self.members.note_seen(folder)
         await self.links.close()
         for folder in self.folders.values():
             await folder.close()
@@ -168,6 +174,7 @@ class Agent:
         """Stop syncing a folder."""
         del self.folders[folder.id]
         self._tasks.pop(f"folder {folder.id.hex()}").cancel()
+        self.members.forget(folder)
         self.refresh()
         await folder.close()
 
@@ -181,6 +188,9 @@ class Agent:
                 seen = members
                 await self._own_relays(folder)
                 self.refresh()
+                if folder.parted:
+                    self.dialer.remove(folder.inviter_addresses)
+                await self.members.changed(folder)
             count = await folder.replica.changes.after(count)
 
     async def _own_relays(self, folder: Folder) -> None:
@@ -216,7 +226,12 @@ class Agent:
     # --- links --------------------------------------------------------------------------------------------
 
     def _folder_keys(self) -> tuple[bytes, ...]:
-        return tuple(folder.keys().discovery_key(folder.keys().current) for folder in self.folders.values())
+        shared = (folder for folder in self.folders.values() if not folder.parted)
+        return tuple(folder.keys().discovery_key(folder.keys().current) for folder in shared)
+
+    def _earlier_keys(self) -> tuple[bytes, ...]:
+        """Return keys of epochs that ended: a member that was off then is recognised by them."""
+        return tuple(key for folder in self.folders.values() if not folder.parted for key in folder.earlier_keys())
 
     def _discovery_keys(self) -> tuple[bytes, ...]:
         """Return what to be found by; what newcomers look for comes first, for it is open for minutes only."""
@@ -228,7 +243,8 @@ class Agent:
     def _authorize(self, device: DeviceId) -> str | None:
         if self._knows(device):
             return None
-        if not self.invitations.any_open():
+        was_member = any(folder.farewell(device) is not None for folder in self.folders.values())
+        if not was_member and not self.invitations.any_open():
             return "unknown"
         newcomers = sum(not self._knows(member.link.peer) for member in self.links.all())
         return None if newcomers < NEWCOMER_LINKS_MAX else "busy"

@@ -56,10 +56,11 @@ from meshsync.index.chunk_rows import ChunkRows
 from meshsync.index.log_rows import LogRows
 from meshsync.index.meta import Meta
 from meshsync.index.relay_rows import RelayRows
-from meshsync.limits import FOLDER_CLOSE_S, RESCAN_LIMITED_S, RESCAN_S, UPLOAD_FETCH_S
+from meshsync.limits import EARLIER_EPOCHS_MAX, FOLDER_CLOSE_S, RESCAN_LIMITED_S, RESCAN_S, UPLOAD_FETCH_S
 from meshsync.metalog.fields import ChainHead
 from meshsync.metalog.head import Evidence, encode_evidence
 from meshsync.metalog.membership_entry import open_membership
+from meshsync.metalog.membership_history import Told, tell
 from meshsync.metalog.record_log import GENESIS_HEAD
 from meshsync.runtime import Runtime
 from meshsync.store.files import SystemFiles, write_atomic
@@ -112,7 +113,9 @@ class Folder:
         self._uploaders: dict[DeviceId, Uploader] = {}
         self.database = machine.open_index(home.index)
         self.meta = Meta(self.database)
-        self.paused = self.meta.get(PAUSED_KEY) is not None
+        self.is_paused = self.meta.get(PAUSED_KEY) is not None
+        self._told: tuple[RecordId, Told] | None = None  # of the membership head
+        self.leaving = False  # this device tells the others that it leaves
         self.relay_rows = RelayRows(self.database)
         membership = [open_membership(data) for data in LogRows(self.database).membership()]
         keys = unpack_keys(home.keys.read_bytes())
@@ -247,7 +250,7 @@ class Folder:
                     self.meta.delete(PAUSED_KEY)
 
         await self._runtime.in_thread(write)
-        self.paused = paused
+        self.is_paused = paused
 
     def _staging_area(self) -> Staging:
         assert self._staging is not None
@@ -391,9 +394,43 @@ class Folder:
 
     # --- peers and relays ---------------------------------------------------------------------------------
 
+    @property
+    def told(self) -> Told:
+        """What the membership chain tells beyond the present members."""
+        head = self.replica.membership.head
+        if self._told is None or self._told[0] != head:
+            self._told = (head, tell(self.replica.membership_chain))
+        return self._told[1]
+
+    @property
+    def parted(self) -> bool:
+        """Whether this device is no member any more."""
+        return not self.replica.membership.is_member(self.replica.device.device)
+
+    @property
+    def paused(self) -> bool:
+        """Whether nothing is exchanged about the folder: its user wants it so, or this device is no member."""
+        return self.is_paused or (self.parted and not self.leaving)
+
     def knows(self, device: DeviceId) -> bool:
-        """Whether `device` is a member."""
-        return self.replica.membership.is_member(device)
+        """Whether the folder is shared with `device`."""
+        shared = self.leaving or not self.parted
+        return shared and self.replica.membership.is_member(device)
+
+    def earlier_keys(self) -> list[bytes]:
+        """Return the discovery keys of the last epochs before the present one."""
+        keys = self.replica.keys
+        ended = [epoch for epoch in self.told.epochs if epoch != keys.current]
+        return [keys.discovery_key(epoch) for epoch in ended[-EARLIER_EPOCHS_MAX:] if epoch in keys.epochs]
+
+    def farewell(self, device: DeviceId) -> Heads | None:
+        """Return what a device that was a member and is none is still told: the entry by which it ended, no more."""
+        if self.knows(device):
+            return None
+        gone = self.told.departures.get(device)
+        if gone is None:
+            return None
+        return Heads(gone.seq + 1, self.replica.membership_chain[gone.seq].id, (), ())
 
     def peer_heads(self, device: DeviceId, heads: Heads) -> None:
         """Hear what a member holds; a joiner that lacks nothing of it may begin."""

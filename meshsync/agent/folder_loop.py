@@ -24,7 +24,7 @@ from meshsync.agent.staged import Staged
 from meshsync.agent.turns import Turns
 from meshsync.agent.work import Group, group_actions, may_begin, path_text, taken_out, with_later
 from meshsync.content.batch import UNNAMED_CHAIN
-from meshsync.content.record import Op
+from meshsync.content.record import Content, Kind, Op
 from meshsync.errors import MeshsyncError, ResourceError
 from meshsync.folder.names import ParkedPath
 from meshsync.folder.types import Reason, RootMissing
@@ -113,6 +113,8 @@ class FolderLoop:
         self._planned_view = 0
         self._replan = False  # everything is to be planned, because a hold began or ended
         self._undone: set[NodeId] = set()
+        self._planned_to_write = self._may_write
+        self._moved: dict[Content, Hashed] = {}  # of the plan that is being recorded
         self._waiting: set[NodeId] = set()  # among others for what could not be observed
         self._given_up: set[NodeId] = set()  # of groups that failed: the next plan may not want their contents
 
@@ -234,6 +236,11 @@ class FolderLoop:
             await self.turns.carry_out()  # what it did is looked at in the next round, as any other act of the user
         if self._replica.shown_anew != self._planned_view:
             self._planned_view, self._first_scan_done = self._replica.shown_anew, False
+        if self._may_write != self._planned_to_write:
+            self._planned_to_write, self._replan = (
+                self._may_write,
+                True,
+            )  # what stayed here may be told now, or no longer
         if scope.paths or scope.nodes or self._replan or not self._first_scan_done:
             full = self._replan or not self._first_scan_done
             scope = self._with_unfinished(self.guard.widened(scope, self._synced))
@@ -328,6 +335,7 @@ class FolderLoop:
 
     async def _settle_and_publish(self, plan: Plan) -> bool:
         """Record what is true already, publish what the user did; return whether anything was published."""
+        await self._runtime.in_thread(self._find_moved, plan)
         if plan.settled or plan.forgotten:
             for row in plan.settled:
                 self._synced.put(row)
@@ -392,9 +400,23 @@ class FolderLoop:
         self._drop_hashed(made[0].rows)
         return True
 
+    def _find_moved(self, plan: Plan) -> None:
+        """Remember where the chunks lie of files that become other nodes unread: nobody could have them otherwise."""
+        forgotten = {*plan.forgotten, *(node for change in plan.publish.changes for node in change.gone)}
+        held = {row.content: node for node in forgotten if (row := self._synced.rows.get(node)) and not row.order}
+        wanted = {row.content for change in plan.publish.changes for row in change.rows} | {
+            row.content for row in plan.settled
+        }
+        chunks = self._store.chunks
+        self._moved = {
+            content: Hashed(content, tuple(chunks.file_chunks(node)), ())
+            for content, node in held.items()
+            if content in wanted and content.kind is Kind.FILE
+        }
+
     def _hashed_of(self, rows: Sequence[object]) -> dict[NodeId, Hashed | Staged]:
         found: dict[NodeId, Hashed | Staged] = {}
-        by_content = {hashed.content: hashed for hashed in self._observer.hashed.values()}
+        by_content = self._moved | {hashed.content: hashed for hashed in self._observer.hashed.values()}
         for row in rows:
             hashed = by_content.get(row.content)  # type: ignore[attr-defined]
             if hashed is not None:

@@ -59,18 +59,28 @@ class LogReplica(Protocol):
 class LogServer:
     """Answers one member that follows this side's log."""
 
-    def __init__(self, runtime: Runtime, replica: LogReplica) -> None:
+    def __init__(
+        self, runtime: Runtime, replica: LogReplica, farewell: Callable[[], Heads | None] = lambda: None
+    ) -> None:
+        """`farewell()` is None while the peer is a member; afterwards, all that it may still be told."""
         self._runtime = runtime
         self._replica = replica
+        self._farewell = farewell
 
     async def serve(self, conversation: Conversation) -> None:
         """Push heads and answer requests until the peer finishes. Raises PeerError, LinkClosed."""
         pusher = self._runtime.spawn(self._push(conversation), "push heads")
         try:
             while (message := await conversation.receive()) is not None:
+                farewell = self._farewell()
                 if isinstance(message, GetMembership):
                     entries = self._replica.membership_page(message.start, RECORDS_PAGE_BYTES_MAX)
+                    if farewell is not None:
+                        entries = entries[: max(0, farewell.membership_count - message.start)]
                     await conversation.send(MembershipPage(message.start, tuple(entries[:RECORDS_PAGE_ITEMS_MAX])))
+                elif farewell is not None:
+                    await conversation.send(FollowRefused("this device is no member any more"))
+                    return
                 elif isinstance(message, GetEntries):
                     bytes_max = min(message.bytes_max, RECORDS_PAGE_BYTES_MAX)
                     page, more = await self._runtime.in_thread(self._replica.entries_for, message.chains, bytes_max)
@@ -84,7 +94,10 @@ class LogServer:
     async def _push(self, conversation: Conversation) -> None:
         while True:
             count = self._replica.changes.count
-            await conversation.send(self._replica.heads())
+            farewell = self._farewell()
+            await conversation.send(farewell or self._replica.heads())
+            if farewell is not None:
+                return
             await self._replica.changes.after(count)
 
 

@@ -61,6 +61,9 @@ class SharedFolder(Protocol):
     def knows(self, device: DeviceId) -> bool:
         """Whether `device` is a member."""
 
+    def farewell(self, device: DeviceId) -> Heads | None:
+        """Return what a device that was a member and is none is still told; None if it never was one, or is one."""
+
     def peer_heads(self, device: DeviceId, heads: Heads) -> None:
         """Hear what a member holds."""
 
@@ -96,6 +99,7 @@ class MemberLink:
         self._tasks: set[asyncio.Task[None]] = set()
         self._refused: dict[FolderId, asyncio.Future[None]] = {}
         self._following: dict[FolderId, asyncio.Task[None]] = {}
+        self._giving: dict[asyncio.Task[Any], FolderId] = {}
         self._serving = asyncio.Semaphore(SERVED_STREAMS_MAX)
 
     async def run(self) -> None:
@@ -122,6 +126,9 @@ class MemberLink:
             if folder not in shared:
                 task.cancel()
                 del self._following[folder]
+        for giving, folder in list(self._giving.items()):
+            if folder not in shared:
+                giving.cancel()
         for folder, service in shared.items():
             task_before = self._following.get(folder)
             if task_before is None or task_before.done():
@@ -164,15 +171,30 @@ class MemberLink:
             return
         if not isinstance(message, FollowLog | OpenChunks):
             raise MalformedMessage(f"{type(message).__name__} opens no stream")
-        service = next((f for f in self._folders() if f.replica.folder == message.folder), None)
-        if service is None or service.paused or not service.knows(self.link.peer):
+        service = next((f for f in self._folders() if f.replica.folder == message.folder and not f.paused), None)
+        peer = self.link.peer
+        is_told = service is not None and isinstance(message, FollowLog) and service.farewell(peer) is not None
+        if service is None or not (service.knows(peer) or is_told):
             await conversation.send(FollowRefused("not shared with this device"))
             await conversation.finish()
         elif isinstance(message, FollowLog):
             self._nudge(service.replica.folder)
-            await LogServer(self._runtime, service.replica).serve(conversation)
+            await LogServer(self._runtime, service.replica, lambda: service.farewell(peer)).serve(conversation)
         else:
+            await self._give(service, conversation)
+
+    async def _give(self, service: SharedFolder, conversation: Conversation) -> None:
+        """Serve chunks for as long as the folder is shared with the peer."""
+        task = asyncio.current_task()
+        assert task is not None
+        self._giving[task] = service.replica.folder
+        try:
             await service.chunk_server.serve(conversation)
+        except asyncio.CancelledError:
+            conversation.reset()
+            raise
+        finally:
+            del self._giving[task]
 
     def _nudge(self, folder: FolderId) -> None:
         """The peer has the folder now: ask it again at once if it refused before."""

@@ -55,8 +55,23 @@ class Operations(Protocol):
     async def members(self, folder: str) -> api.MemberList:
         """Return the members of one folder. Raises NotFound."""
 
-    async def leave(self, folder: str) -> None:
-        """Stop syncing a folder and forget its keys. Files stay. Raises NotFound."""
+    async def verify(self, folder: str, device: str) -> api.SafetyNumber:
+        """Return the number to compare with another member. Raises NotFound, ConfigError."""
+
+    async def change_role(self, request: api.RoleRequest) -> api.RoleResult:
+        """Give a member another role. Raises NotFound, RoleForbids, ConfigError."""
+
+    async def remove(self, request: api.RemovalRequest) -> api.RemovalResult:
+        """Remove a device or a person's devices. Raises NotFound, RoleForbids, ConfigError."""
+
+    async def unshare(self, request: api.UnshareRequest) -> api.RemovalResult:
+        """End the sharing of a folder that stays here. Raises NotFound, RoleForbids."""
+
+    async def leave(self, folder: str) -> api.LeaveResult:
+        """Stop syncing a folder, tell its members, and forget its keys. Files stay.
+
+        Raises NotFound, RoleForbids (the last owner of a folder that others share).
+        """
 
     async def log(self, folder: str, path: str) -> api.VersionList:
         """Return the versions of `path`, or of everything in `folder` if `path` is empty. Raises NotFound."""
@@ -85,6 +100,12 @@ class Operations(Protocol):
 
     async def held_changes(self, folder: str) -> api.HeldList:
         """Return the mass changes of `folder` (empty: all) that wait for a decision. Raises NotFound."""
+
+    async def adopt(self, request: api.AdoptRequest, progress: Progress) -> api.AdoptResult:
+        """Bring what a device wrote beyond its end into a new directory of the folder, or stop to list it.
+
+        Raises NotFound, RoleForbids (no owner), ConfigError (the folder is not there), ResourceError.
+        """
 
     async def release(self, request: api.HoldRequest) -> api.HoldResult:
         """Let exactly what is held pass, once; return when that is recorded. Raises NotFound, ResourceError."""

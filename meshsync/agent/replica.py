@@ -36,7 +36,7 @@ from meshsync.limits import (
     RECORDS_PAGE_ITEMS_MAX,
     SEEN_MAX,
 )
-from meshsync.metalog.admission import Reason, may_append_entry, off_pins
+from meshsync.metalog.admission import beyond_pins, is_apart, may_append_entry
 from meshsync.metalog.chain import Accepted, BranchAlarm, ChainSet, Delivered, Row
 from meshsync.metalog.entry import (
     Envelope,
@@ -379,7 +379,7 @@ class Replica:
 
     def _admit_entry(self, entry: OpenedEntry) -> None:
         refusal = may_append_entry(self.membership, entry, self.chains)
-        if refusal is not None and refusal.reason is not Reason.BEYOND_PIN:
+        if refusal is not None and not is_apart(refusal):
             raise refusal.error()
         own = self._own
         if own is not None and entry.chain == own.chain and entry.id not in self.chains:
@@ -462,7 +462,7 @@ class Replica:
     def _is_quarantined(self, entry: OpenedEntry) -> bool:
         """Whether a removed device signed the entry after its last accepted one (`semantics.md` 4.5)."""
         refusal = may_append_entry(self.membership, entry, self.chains)
-        return refusal is not None and refusal.reason is Reason.BEYOND_PIN
+        return refusal is not None and is_apart(refusal)
 
     def _judge_anew(self, has_more_keys: bool = False) -> None:
         """Show the log anew if an entry is to be shown now and was not, or the other way round.
@@ -471,7 +471,7 @@ class Replica:
         that it names may come later than those it does not cover; a key may come later than what it opens. Blocking for
         a large log.
         """
-        off = {name for pins in self.membership.pins.values() for name in off_pins(self.chains, pins)}
+        off = beyond_pins(self.membership, self.chains)
         if off == self.quarantined and not (has_more_keys and self.unreadable):
             return
         if off != self.quarantined:

@@ -7,7 +7,15 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 from meshsync.agent import api_schema as api
-from meshsync.agent import held_report, resolving, status_report, versions_report
+from meshsync.agent import (
+    held_report,
+    members_acts,
+    members_report,
+    quarantine,
+    resolving,
+    status_report,
+    versions_report,
+)
 from meshsync.agent.code_joining import Exchanged, exchange_code
 from meshsync.agent.daemon import Agent
 from meshsync.agent.decisions import Verb
@@ -129,12 +137,27 @@ class Service:
         )
 
     async def members(self, folder: str) -> api.MemberList:
-        return status_report.member_list(self._agent, versions_report.find_folder(self._agent, folder))
+        return members_report.member_list(self._agent, versions_report.find_folder(self._agent, folder))
 
-    async def leave(self, folder: str) -> None:
-        found = versions_report.find_folder(self._agent, folder)
-        await self._agent.close_folder(found)
-        await self._agent.runtime.in_thread(found.home.remove)
+    async def verify(self, folder: str, device: str) -> api.SafetyNumber:
+        return await self._agent.runtime.in_thread(
+            members_report.verify, self._agent, versions_report.find_folder(self._agent, folder), device
+        )
+
+    async def change_role(self, request: api.RoleRequest) -> api.RoleResult:
+        folder = versions_report.find_folder(self._agent, request.folder)
+        return await members_acts.change_role(self._agent, folder, request)
+
+    async def remove(self, request: api.RemovalRequest) -> api.RemovalResult:
+        folder = versions_report.find_folder(self._agent, request.folder)
+        return await members_acts.remove(self._agent, folder, request)
+
+    async def unshare(self, request: api.UnshareRequest) -> api.RemovalResult:
+        folder = versions_report.find_folder(self._agent, request.folder)
+        return await members_acts.unshare(self._agent, folder, request)
+
+    async def leave(self, folder: str) -> api.LeaveResult:
+        return await members_acts.leave(self._agent, versions_report.find_folder(self._agent, folder))
 
     async def log(self, folder: str, path: str) -> api.VersionList:
         agent = self._agent
@@ -199,9 +222,17 @@ class Service:
 
     async def held_changes(self, folder: str) -> api.HeldList:
         found: list[api.HeldChange] = []
+        apart: list[api.Quarantine] = []
         for each in versions_report.folders_of(self._agent, folder):
             found.extend(held_report.held_changes(self._agent, each))
-        return api.HeldList(held=found)
+            apart += await self._agent.runtime.in_thread(quarantine.report, self._agent, each)
+        return api.HeldList(held=found, quarantined=apart)
+
+    async def adopt(self, request: api.AdoptRequest, progress: Progress) -> api.AdoptResult:
+        folder = versions_report.find_folder(self._agent, request.folder)
+        members_acts.require_owner(self._agent, folder)
+        device = members_report.find_device(folder, request.device, list(folder.told.names))
+        return await quarantine.adopt(self._agent, folder, device, request, progress)
 
     async def release(self, request: api.HoldRequest) -> api.HoldResult:
         return await self._decide(request.id, Verb.RELEASE)
@@ -260,7 +291,7 @@ class Service:
             ) from None
 
     def _waited_for(self, folder: Folder, durable: bool) -> bool:
-        if folder.paused or not status_report.in_sync(self._agent, folder):
+        if folder.is_paused or not status_report.in_sync(self._agent, folder):
             return False
         return not durable or (status_report.is_relayed(folder) and not status_report.not_durable(folder))
 
@@ -273,6 +304,6 @@ class Service:
 
 def _after_waiting(folders: list[Folder]) -> str:
     """Return what to type after a wait in vain."""
-    if any(folder.paused for folder in folders):
+    if any(folder.is_paused for folder in folders):
         return "meshsync resume"
     return "meshsync held" if any(folder.guard.holds for folder in folders) else "meshsync status"

@@ -6,13 +6,14 @@ import datetime
 from importlib.metadata import version
 
 from meshsync.agent import api_schema as api
+from meshsync.agent import members_health
 from meshsync.agent.daemon import Agent
 from meshsync.agent.folder import Folder
 from meshsync.agent.link_table import route
 from meshsync.agent.observer import display
 from meshsync.content.record import Kind
 from meshsync.folder.types import Reason
-from meshsync.ids import DeviceId, RecordId, short
+from meshsync.ids import RecordId, short
 from meshsync.sync.disk_rows import Path
 from meshsync.sync.safety import Side
 from meshsync.transport.base import Link
@@ -55,8 +56,11 @@ def exchanging(agent: Agent, folder: Folder) -> bool:
 
 
 def in_sync(agent: Agent, folder: Folder) -> bool:
-    """Whether nothing is left to scan, publish, fetch, apply or tell, as far as this device knows."""
-    return settled(agent, folder) and not folder.guard.holds
+    """Whether nothing is left to scan, publish, fetch, apply or tell, as far as this device knows.
+
+    In a folder that this device was removed from, nothing is.
+    """
+    return folder.parted or (settled(agent, folder) and not folder.guard.holds)
 
 
 def settled(agent: Agent, folder: Folder) -> bool:
@@ -83,9 +87,9 @@ def folder_state(agent: Agent, folder: Folder) -> api.FolderState:
     loop, pool = folder.loop, folder.pool
     scan, fetch, apply = loop.counts() if loop is not None else (1, 0, 0)
     phase: api.FolderPhase = "syncing"
-    if folder.paused:
+    if folder.is_paused and not folder.parted:
         phase = "paused"
-    elif loop is None or loop.root_missing is not None or loop.problem:
+    elif folder.parted or loop is None or loop.root_missing is not None or loop.problem:
         phase = "error"
     elif loop.phase == "scanning":
         phase = "scanning"
@@ -147,6 +151,10 @@ def health(agent: Agent) -> list[api.HealthItem]:
         what = f"{name}: code {told.code.number} was tried with wrong words and admits nobody any more"
         items.append(api.HealthItem(what=what, why="mistyped, or guessed by somebody else", next="meshsync share PATH"))
     for folder in agent.folders.values():
+        if folder.parted:
+            items.append(members_health.parted(folder))
+            continue
+        items += members_health.items(folder, agent.members.notes(folder))
         loop = folder.loop
         for device, what in folder.problems.items():
             who = f"relay {short(device)}" if device else str(folder.root_path)
@@ -268,19 +276,3 @@ def stats(agent: Agent) -> api.Stats:
         entries_received=counters.entries_received,
         saved=api.Saved(dedup_bytes=counters.dedup_bytes, delta_bytes=counters.delta_bytes),
     )
-
-
-def member_list(agent: Agent, folder: Folder) -> api.MemberList:
-    """Return the members of one folder."""
-    names = agent.names()
-    roles: dict[int, api.Role] = {1: "owner", 2: "writer", 3: "reader", 4: "backup"}
-    members = [
-        api.Member(
-            id=device.hex(),
-            name=names.get(DeviceId(device), short(device)),
-            role=roles[int(member.role)],
-            self=device == agent.keys.device,
-        )
-        for device, member in folder.replica.membership.members.items()
-    ]
-    return api.MemberList(folder=folder.id.hex(), members=members)

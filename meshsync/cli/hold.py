@@ -6,10 +6,12 @@ import click
 
 from meshsync.cli.client import Answer
 from meshsync.cli.escape import printable
-from meshsync.cli.render import count, table
+from meshsync.cli.render import count, size, table
 from meshsync.cli.session import Command, Session, common, folder_argument, home_relative, say
 from meshsync.cli.when import local
 from meshsync.errors import NotFound
+
+APART_SHOWN = 5  # paths in quarantine
 
 
 @click.command("held")
@@ -72,8 +74,11 @@ def _done(answer: Answer) -> None:
 
 
 def _show(answer: Answer) -> None:
+    for apart in answer.get("quarantined", []):
+        _show_apart(apart)
     if not answer["held"]:
-        say("Nothing is held.")
+        if not answer.get("quarantined"):
+            say("Nothing is held.")
         return
     header = ("ID", "FOLDER", "HELD", "FILES", "DEVICE", "SINCE", "WHY")
     table(header, [_row(held) for held in answer["held"]])
@@ -85,6 +90,17 @@ def _show(answer: Answer) -> None:
         if held["passed"]:
             say(f"{printable(held['id'])}: {count(held['passed'])} more went before (meshsync versions --deleted)")
     say("Next: meshsync release ID, or meshsync reject ID to bring the files back.")
+
+
+def _show_apart(apart: Answer) -> None:
+    folder, name = printable(apart["folder"]), printable(apart["name"])
+    sizes = size(sum(file["size"] for file in apart["files"]))
+    say(f"{folder}: {count(apart['entries'])} changes of {name} came after its end and change nothing.")
+    if apart["files"]:
+        paths = ", ".join(printable(file["path"]) for file in apart["files"][:APART_SHOWN])
+        more = ", …" if len(apart["files"]) > APART_SHOWN else ""
+        say(f"  {count(len(apart['files']))} files, {sizes}: {paths}{more}")
+    say(f"  Next: meshsync adopt {folder} {name}, or the same with --dismiss.")
 
 
 def _row(held: Answer) -> tuple[str, ...]:

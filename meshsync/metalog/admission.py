@@ -93,6 +93,34 @@ def off_pins(chains: ChainSet, pins: tuple[ChainHead, ...]) -> list[EntryId]:
     ]
 
 
+def beyond_pins(membership: Membership, chains: ChainSet) -> set[EntryId]:
+    """Return the delivered entries that count for nothing, since their device was removed or demoted before them."""
+    off = {name for pins in membership.pins.values() for name in off_pins(chains, pins)}
+    for chain in {head.chain for head in chains.heads()}:
+        rows = chains.rows(chain)
+        device = rows[0].device
+        is_pinned = any(pin.chain == chain for pin in membership.pins_of(device))
+        if not is_pinned and has_ended(membership, device):
+            off.update(row.id for row in rows)
+    return off
+
+
+def is_apart(refusal: Refusal) -> bool:
+    """Whether a refused entry that a member brings is kept in quarantine, and not thrown away.
+
+    It is beyond the pins of its device, or on a chain of which whoever ended that device had nothing: some member may
+    have had it before, and have built on it.
+    """
+    return refusal.reason is Reason.BEYOND_PIN or (
+        refusal.reason in (Reason.NOT_A_MEMBER, Reason.ROLE_FORBIDS) and has_ended(refusal.membership, refusal.device)
+    )
+
+
+def has_ended(membership: Membership, device: DeviceId) -> bool:
+    """Whether `device` could write once, and was removed or demoted."""
+    return device in membership.pins and not membership.may_write(device)
+
+
 def _within(entry: OpenedEntry, pins: list[ChainHead], chains: ChainSet | None) -> bool:
     if entry.head in pins:
         return True

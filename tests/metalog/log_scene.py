@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 
 from meshsync.crypto.identity import DeviceKeys
-from meshsync.ids import EpochId, FolderId
+from meshsync.ids import EpochId, FolderId, RecordId
 from meshsync.metalog.entry import OpenedEntry, make_entry, make_envelope
 from meshsync.metalog.fields import ChainHead, RelaySeen
 from meshsync.metalog.membership import Membership, found
@@ -102,13 +102,17 @@ def entry(
     payload: bytes = b"sealed",
     under: EpochId = EPOCH,
     relay_seen: tuple[RelaySeen, ...] = (),
+    knew: RecordId | None = None,
 ) -> OpenedEntry:
-    """Return a signed entry of `author`; different payloads make different entries."""
+    """Return a signed entry of `author`, who `knew` the membership up to there (the genesis).
+
+    Different payloads make different entries.
+    """
     envelope = make_envelope(
         author,
         FOLDER,
         after=after.head if after else None,
-        membership=genesis().id,
+        membership=knew or genesis().id,
         epoch=under,
         payload=payload,
         op_count=1,

@@ -7,7 +7,14 @@ from log_scene import ANNA, BEN, CARA, DORA, EPOCH, TICKET, Folder, chain, devic
 
 from meshsync.crypto.identity import DeviceKeys
 from meshsync.errors import NotAMember, RoleForbids
-from meshsync.metalog.admission import Reason, may_append_entry, may_append_stored, off_pins
+from meshsync.metalog.admission import (
+    Reason,
+    beyond_pins,
+    is_apart,
+    may_append_entry,
+    may_append_stored,
+    off_pins,
+)
 from meshsync.metalog.chain import ChainSet
 from meshsync.metalog.membership_entry import ChangeRole, Remove
 from meshsync.roles import Role
@@ -108,6 +115,22 @@ class TestRemovedDevice:
 
     def test_opens_no_new_chain(self):
         assert reason(self.folder(), entry(BEN, payload=b"fresh chain")) is Reason.NOT_A_MEMBER
+
+    def test_what_a_member_had_of_a_chain_that_the_owner_did_not_know_is_apart_and_not_thrown_away(self):
+        folder = self.folder()
+        fresh = entry(BEN, payload=b"fresh chain")
+        refusal = may_append_entry(folder.membership, fresh)
+        assert refusal is not None and is_apart(refusal)
+        chains = delivered([*self.entries, fresh])
+        assert beyond_pins(folder.membership, chains) == {self.entries[2].id, fresh.id}
+        folder.join(BEN, Role.WRITER)
+        assert beyond_pins(folder.membership, chains) == {self.entries[2].id}
+
+    def test_what_a_stranger_or_a_reader_signs_is_not_apart(self):
+        folder = members()
+        for author in (CARA, DORA):
+            refusal = may_append_entry(folder.membership, entry(author))
+            assert refusal is not None and not is_apart(refusal)
 
     def test_invited_again_writes_on_a_new_chain_only(self):
         folder = self.folder()

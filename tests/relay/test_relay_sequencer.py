@@ -118,6 +118,13 @@ class TestEntries:
         assert outcomes[:2] == [Appended(5), Appended(6)]
         assert code(outcomes[2:]) is Code.BEYOND_PIN
 
+    def test_a_membership_that_lost_against_another_owners_stops_no_entry_of_a_member(self) -> None:
+        lost = RecordId(b"l" * 32)
+        mine, theirs = entry(ANNA, knew=lost), entry(CARA, knew=lost)
+        log = Log(with_ben())
+        assert log.append(entry_record(mine)) == [Appended(4)]
+        assert log.append(entry_record(theirs)) == [MissingPast((lost,))], "who is no member may be one by that entry"
+
     def test_what_a_member_built_on_is_kept_though_it_lies_beyond_a_pin(self) -> None:
         entries = chain(BEN, 3)
         folder = with_ben()

@@ -49,6 +49,13 @@ HELD = api.HeldChange(
     since=TIME,
 )
 INVITATION = api.Invitation(id="3f9a01" + "c" * 58, folder="Docs", role="writer", expires=TIME, code="open")
+MEMBER = api.Member(
+    id="d1" * 32, name="desk", role="writer", person="Ben", since=TIME, seen=TIME, fingerprint="d1d1 " * 15 + "d1d1"
+)
+FORMER = api.FormerMember(id="d2" * 32, name="phone", person="Rob", role="writer", left=False, by="laptop", when=TIME)
+APART = api.Quarantine(
+    folder="Docs", device=FORMER.id, name="phone", entries=2, files=[api.QuarantinedFile(path="plan.txt", size=7)]
+)
 CONTENTS = {"1": b"first", "2": b"seconds", "": b"seconds"}
 
 
@@ -61,6 +68,7 @@ class AgentTwin:
         self.conflict_list: list[api.Conflict] = []
         self.invitation_list = [INVITATION]
         self.held_list: list[api.HeldChange] = []
+        self.apart_list: list[api.Quarantine] = []
         self.name = "laptop"
         self.calls: list[tuple[str, object]] = []
         self.held = asyncio.Event()
@@ -122,11 +130,48 @@ class AgentTwin:
     async def members(self, folder: str) -> api.MemberList:
         if folder != "Docs":
             raise NotFound("there is no such folder", folder=folder, next_step="meshsync status")
-        own = api.Member(id="d0" * 32, name="laptop", role="owner", self=True)
-        return api.MemberList(folder=FOLDER.id, members=[own, api.Member(id="d1" * 32, name="desk", role="writer")])
+        own = api.Member(id="d0" * 32, name="laptop", role="owner", self=True, person="Anna", fingerprint="d0d0 d0d0")
+        return api.MemberList(folder=FOLDER.id, members=[own, MEMBER], former=[FORMER])
 
-    async def leave(self, folder: str) -> None:
+    async def verify(self, folder: str, device: str) -> api.SafetyNumber:
+        return api.SafetyNumber(
+            folder=FOLDER.id,
+            device=MEMBER.id,
+            name=device,
+            person="",
+            number=" ".join(f"{group:05}" for group in range(12)),
+            fingerprint="d1d1",
+            own_fingerprint="d0d0",
+        )
+
+    async def change_role(self, request: api.RoleRequest) -> api.RoleResult:
+        self.calls.append(("role", request))
+        return api.RoleResult(folder=FOLDER.id, member=MEMBER, before="reader", relays_waiting=["relay.example:4433"])
+
+    async def remove(self, request: api.RemovalRequest) -> api.RemovalResult:
+        self.calls.append(("remove", request))
+        if request.who == "nobody":
+            raise NotFound("there is no such device or person", device=request.who, folder="Docs")
+        seen = api.Exposure(versions=41, contents=12, bytes=1_288_490_189)
+        return api.RemovalResult(
+            folder=FOLDER.id, removed=[MEMBER], dry_run=request.dry_run, exposure=seen, closed_invitations=1
+        )
+
+    async def unshare(self, request: api.UnshareRequest) -> api.RemovalResult:
+        self.calls.append(("unshare", request))
+        return api.RemovalResult(folder=FOLDER.id, removed=[], dry_run=request.dry_run, exposure=api.Exposure())
+
+    async def adopt(self, request: api.AdoptRequest, progress: Progress) -> api.AdoptResult:
+        self.calls.append(("adopt", request))
+        path = "" if request.dry_run or request.dismiss else "/home/ann/Docs/From phone"
+        files = [] if request.dismiss else ["plan.txt"]
+        return api.AdoptResult(
+            folder=FOLDER.id, device=FORMER.id, name="phone", path=path, files=files, dry_run=request.dry_run
+        )
+
+    async def leave(self, folder: str) -> api.LeaveResult:
         self.calls.append(("leave", folder))
+        return api.LeaveResult(told=False)
 
     async def log(self, folder: str, path: str) -> api.VersionList:
         self.calls.append(("log", (folder, path)))
@@ -169,7 +214,7 @@ class AgentTwin:
         )
 
     async def held_changes(self, folder: str) -> api.HeldList:
-        return api.HeldList(held=self.held_list)
+        return api.HeldList(held=self.held_list, quarantined=self.apart_list)
 
     async def release(self, request: api.HoldRequest) -> api.HoldResult:
         return self._decide(request, "released", "")
