@@ -29,6 +29,7 @@ from meshsync.agent.history import unpack_content
 from meshsync.agent.key_ring import unpack_keys
 from meshsync.agent.local_chunks import LocalChunks
 from meshsync.agent.machine import SYSTEM, Machine, Watching
+from meshsync.agent.members_keys import renewed
 from meshsync.agent.observer import Observer
 from meshsync.agent.opening import open_answer
 from meshsync.agent.partial_rows import PartialRows
@@ -120,6 +121,7 @@ class Folder:
         membership = [open_membership(data) for data in LogRows(self.database).membership()]
         keys = unpack_keys(home.keys.read_bytes())
         self.replica = Replica(runtime, self.database, device, membership, keys, home.keys)
+        self.replica.renew = lambda change: renewed(self.replica, runtime, change)
         self.replica.load(machine.index_mark(home.index))
         machine.index_opened(home.index)
         self.root_path = Path(os.fsdecode(self.meta.get(ROOT_KEY) or b""))

@@ -6,8 +6,6 @@ this device has it, and wraps each earlier key that some entry may name. Called 
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 from meshsync.agent.replica import Replica
 from meshsync.crypto.envelope import box
 from meshsync.crypto.folder_keys import FolderKeys, commitment, pack_bundle, wrap_epoch
@@ -78,13 +76,11 @@ def make_due_rekey(replica: Replica, runtime: Runtime) -> Rekey | None:
     return make_rekey(replica, runtime) if tell(replica.membership_chain).key_is_due else None
 
 
-def renewed(
-    replica: Replica, runtime: Runtime, change: Change, rebox: Callable[[Invite], Invite | None]
-) -> Change | None:
+def renewed(replica: Replica, runtime: Runtime, change: Change) -> Change | None:
     """Return `change`, of this device, which lost against another owner's, as it is to be signed after that one.
 
-    None if it is done already, or cannot be done any more. `rebox` gives an invitation for the present key, None if its
-    ticket is not known here any more. Raises RoleForbids if this device may not change the membership now.
+    None if it is done already, or cannot be done any more: an invitation under an earlier key, since nothing is kept of
+    its ticket that a new key could be boxed to. Raises RoleForbids if this device may not change the membership now.
     """
     membership = replica.membership
     own = replica.device.device
@@ -102,6 +98,6 @@ def renewed(
         case ChangeRole():
             return make_role(replica, change.device, change.role) if membership.is_member(change.device) else None
         case Invite() if change.epoch != membership.epoch:
-            return rebox(change)
+            return None
         case _:
             return change

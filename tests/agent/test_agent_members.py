@@ -242,6 +242,36 @@ class TestRoles:
 
         live(scenario, devices=3, relays=0)
 
+    def test_of_two_removals_at_once_both_happen_and_what_was_written_under_either_key_arrives(self) -> None:
+        async def scenario(mesh: RelayedMesh) -> None:
+            mesh.part(1, 2)
+            await up(mesh, 1, 2, 3, 4, relay=True)
+            await role(mesh, 1, 2, "owner")
+            await mesh.until(lambda: knows(mesh, 2, Role.OWNER, of=2))
+            mesh.relays[0].kill()
+            await mesh.until(lambda: all(not status.connected for n in (1, 2) for status in relay_states(mesh, n)))
+            mesh.kill(3)
+            mesh.kill(4)
+            await remove(mesh, 1, 3)
+            await remove(mesh, 2, 4)
+            mesh.write(1, b"by one", b"1")
+            mesh.write(2, b"by two", b"2")
+            await mesh.settled(1, 2)
+            keys = {mesh.folder(number).keys().current for number in (1, 2)}
+            mesh.relays[0].start()
+            await mesh.until(
+                lambda: (
+                    mesh.folder(1).replica.membership.head == mesh.folder(2).replica.membership.head
+                    and len(mesh.folder(1).replica.membership.members) == 2
+                )
+            )
+            await mesh.until(lambda: mesh.files(1) == mesh.files(2) == {b"by one": b"1", b"by two": b"2"})
+            await mesh.durable(1, 2)
+            assert mesh.folder(1).keys().current == mesh.folder(2).keys().current
+            assert len(keys) == 2 and keys < set(mesh.folder(1).replica.membership.epochs)
+
+        live(scenario, devices=4)
+
     def test_two_owners_at_once_are_put_in_order_by_the_relay_and_the_later_is_made_again(self) -> None:
         async def scenario(mesh: RelayedMesh) -> None:
             mesh.part(1, 2)

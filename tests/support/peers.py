@@ -95,7 +95,7 @@ class Peers:
         chain = [open_membership(data) for data in LogRows(database).membership()]
         held = unpack_keys((state / "keys").read_bytes())
         replica = Replica(self.runtime, database, keys, chain, held, state / "keys")
-        replica.renew = lambda change: renewed(replica, self.runtime, change, lambda invite: None)
+        replica.renew = lambda change: renewed(replica, self.runtime, change)
         replica.load(IndexMark(b"", b""))
         peer = Peer(keys, replica)
         for other in self.all:
