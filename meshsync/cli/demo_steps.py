@@ -64,11 +64,11 @@ def start(story: Story) -> Outcome:
 def pair(story: Story) -> Outcome:
     """Share on one device, join on the other."""
     (story.laptop.tree / "notes.txt").write_text("the first line\n")
-    ticket = story.laptop.cli("share", str(story.laptop.tree))["ticket"]
-    joined = story.desk.cli("join", ticket, str(story.desk.tree))
+    code = story.laptop.cli("share", str(story.laptop.tree))["code"]
+    joined = story.desk.cli("join", code, str(story.desk.tree))
     check(joined["files"] == 1, f"the joined folder has {joined['files']} files, not 1")
     check(contents(story.desk.tree) == contents(story.laptop.tree), "the joined folder differs")
-    return Outcome("one ticket, used once", joined["bytes"])
+    return Outcome(f"{code}, used once", joined["bytes"])
 
 
 def first_sync(story: Story) -> Outcome:
@@ -169,7 +169,7 @@ def check(holds: bool, otherwise: str) -> None:
 
 STEPS: tuple[tuple[str, Callable[[Story], Outcome]], ...] = (
     ("start a relay and two agents", start),
-    ("pair by ticket", pair),
+    ("pair by code", pair),
     ("first sync", first_sync),
     ("small edit", small_edit),
     ("conflict while apart", conflict),
