@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 
 from meshsync.agent.applying import ActionRunner, Applied
@@ -32,7 +32,7 @@ from meshsync.ids import ChainId, NodeId
 from meshsync.limits import APPLY_BATCH_MAX, APPLY_THREADS, FOLDER_RACY_WINDOW_NS, RETRY_BLOCKED_S
 from meshsync.metalog.entry import OpenedEntry
 from meshsync.runtime import Runtime
-from meshsync.sync.actions import Move, WriteFile, gone_by
+from meshsync.sync.actions import Move, WriteFile, gone_by, nodes_of
 from meshsync.sync.disk_rows import LocalRow, Path
 from meshsync.sync.draft import Draft, EntryDraft, Publisher
 from meshsync.sync.reconcile import NOTHING_FROZEN, Frozen, Plan, Scope, reconcile
@@ -433,12 +433,13 @@ class FolderLoop:
 
     def _take_plan(self, plan: Plan, scope: Scope, full: bool) -> None:
         """Replace what was planned for the scope by the new plan."""
-        planned = {action.node for action in plan.apply}
+        planned = {node for action in plan.apply for node in nodes_of(action)}
         dropped, self._given_up = self._given_up, set()
         touched = {group for group in self._groups if full or self._touches(group, scope, planned)}
         stale = with_later(self._groups, touched)
         dropped.update(action.node for group in stale for action in group.actions)
-        self._pending.nodes.update(action.node for group in stale - touched for action in group.actions)
+        if not full:
+            self._pending.nodes |= _nodes(stale) - scope.nodes - planned  # this plan did not look at them
         kept = [group for group in self._groups if group not in stale]
         wanted = {action.node: action for action in plan.apply if isinstance(action, WriteFile)}
         for node in dropped - wanted.keys():
@@ -455,13 +456,12 @@ class FolderLoop:
     def _with_unfinished(self, scope: Scope) -> Scope:
         """Add the nodes whose planned actions the scope touches: they are planned again with it."""
         touched = {group for group in self._groups if self._touches(group, scope, set())}
-        nodes = {action.node for group in with_later(self._groups, touched) for action in group.actions}
-        return Scope(scope.paths, scope.nodes | nodes)
+        return Scope(scope.paths, scope.nodes | _nodes(with_later(self._groups, touched)))
 
     def _touches(self, group: Group, scope: Scope, planned: set[NodeId]) -> bool:
+        if not (group.nodes.isdisjoint(scope.nodes) and group.nodes.isdisjoint(planned)):
+            return True
         for action in group.actions:
-            if action.node in scope.nodes or action.node in planned:
-                return True
             path = path_text(action.target)
             if scope.paths and any(path[:depth] in scope.paths for depth in range(len(path) + 1)):
                 return True
@@ -499,9 +499,8 @@ class FolderLoop:
     def _give_up(self, groups: set[Group]) -> None:
         """Have what these groups were to do planned anew, and what was to come after them."""
         given_up = with_later(self._groups, groups) if groups else groups
-        nodes = [action.node for group in given_up for action in group.actions]
-        self._pending.nodes.update(nodes)
-        self._given_up.update(nodes)
+        self._pending.nodes |= _nodes(given_up)
+        self._given_up.update(action.node for group in given_up for action in group.actions)
         self._groups = [group for group in self._groups if group not in given_up]
 
     async def _apply_groups(self, groups: list[Group]) -> None:
@@ -527,7 +526,7 @@ class FolderLoop:
             if isinstance(action, Move):
                 self._pending.paths.add(path_text(action.target))
             self._pending.plan.add(path)
-            self._pending.nodes.add(action.node)
+            self._pending.nodes |= nodes_of(action)
         for action, error in applied.damaged:
             log.error("%s: %s", display(path_text(action.target)), error)
             self._pool.discard(action.node)
@@ -598,3 +597,7 @@ class FolderLoop:
 def _is_in(path: Path, scope: Scope | None) -> bool:
     """Tell whether a plan for `scope` looked at `path`."""
     return scope is None or any(path[:depth] in scope.paths for depth in range(len(path) + 1))
+
+
+def _nodes(groups: Iterable[Group]) -> set[NodeId]:
+    return {node for group in groups for node in group.nodes}

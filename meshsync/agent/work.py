@@ -12,18 +12,19 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 
 from meshsync.ids import NodeId
-from meshsync.sync.actions import Action, InParked, MakeDirectory, Move, Parked, Place, Remove, WriteFile
+from meshsync.sync.actions import Action, InParked, MakeDirectory, Move, Parked, Place, Remove, WriteFile, nodes_of
 from meshsync.sync.disk_rows import Path
 
 
 @dataclass(slots=True, eq=False)
 class Group:
-    """Actions in order; `waiting` are nodes whose content is not staged yet.
+    """Actions in order; `nodes` are all that they are for, `waiting` those whose content is not staged yet.
 
     The groups in `after` must have ended, those in `behind` must have ended or go before it in the same run.
     """
 
     actions: list[Action] = field(default_factory=list)
+    nodes: set[NodeId] = field(default_factory=set)
     waiting: set[NodeId] = field(default_factory=set)
     after: set[Group] = field(default_factory=set)
     behind: set[Group] = field(default_factory=set)
@@ -45,6 +46,7 @@ def group_actions(actions: Iterable[Action], staged: Iterable[NodeId] = ()) -> l
     for at, action in enumerate(plan):
         group = groups[owner[at]]
         group.actions.append(action)
+        group.nodes |= nodes_of(action)
         if isinstance(action, WriteFile) and action.node not in ready:
             group.waiting.add(action.node)
     for earlier, later, strictly in edges:

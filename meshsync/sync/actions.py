@@ -129,3 +129,8 @@ Action: TypeAlias = MakeDirectory | WriteFile | MakeLink | Move | Remove | SetAt
 def gone_by(action: Action) -> tuple[NodeId, ...]:
     """Return the nodes of which nothing lies on disk once `action` is done."""
     return action.gone if isinstance(action, WriteFile | MakeLink | Move | Remove) else ()
+
+
+def nodes_of(action: Action) -> set[NodeId]:
+    """Return all nodes that `action` is for: what it displaces for a while is not done either until it is done."""
+    return {action.node, *(row.node for row in action.rows), *gone_by(action)}

@@ -27,6 +27,7 @@ class Matched:
     vanished: list[Path] = field(default_factory=list)  # synced paths, parents first
     frozen: set[NodeId] = field(default_factory=set)
     unseen: Collection[NodeId] = ()
+    hidden: set[int] = field(default_factory=set)  # inodes that are known to lie where nothing counts as observed
 
     def pair(self, before: Path, now: Path) -> None:
         self.now[before] = now
@@ -38,16 +39,20 @@ def match(
 ) -> Matched:
     """Return what became of the synced rows. With `scope`, only of what is or was at and below these paths.
 
-    `unseen` nodes are frozen wherever they lie.
+    `unseen` nodes are frozen wherever they lie, and so is what went where nothing is observed: it is not gone.
     """
     matched = Matched(unseen=unseen)
     objects: dict[Path, LocalRow] = {}
     for top in _tops(scope):
         matched.groups.update(synced.walk(top))
         objects.update((row.path, row) for row in local.walk(top))
+    if local.unobserved:
+        matched.hidden = {row.stat.inode for row in objects.values() if not local.is_observed(row.path)}
     _match_directories(matched, objects, local)
     lost = _match_files(matched, objects, local)
-    new = [row for path, row in objects.items() if path not in matched.was]
+    taken = {path for path, rows in matched.groups.items() if rows[0].node in matched.frozen}
+    # What lies in the place of something frozen waits with it: two things would be known at one path.
+    new = [row for path, row in objects.items() if path not in matched.was and not _is_in(path, taken)]
     _match_renames(matched, lost, new, local)
     matched.created = [row for row in new if row.path not in matched.was and local.is_observed(row.path)]
     matched.created.sort(key=lambda row: (len(row.path), row.path))
@@ -55,6 +60,10 @@ def match(
         path for path, rows in matched.groups.items() if path not in matched.now and rows[0].node not in matched.frozen
     ]
     return matched
+
+
+def _is_in(path: Path, places: set[Path]) -> bool:
+    return bool(places) and any(path[:size] in places for size in range(1, len(path) + 1))
 
 
 def _tops(scope: Collection[Path] | None) -> list[Path]:
@@ -82,6 +91,14 @@ def _freeze(matched: Matched, path: Path, rows: Group, local: LocalTree) -> bool
     return False
 
 
+def _is_hidden(matched: Matched, rows: Group) -> bool:
+    """Tell whether the object went where nothing counts as observed: it is frozen, not gone."""
+    if rows[0].stat is None or rows[0].stat.inode not in matched.hidden:
+        return False
+    matched.frozen.update(row.node for row in rows)
+    return True
+
+
 def _match_directories(matched: Matched, objects: dict[Path, LocalRow], local: LocalTree) -> None:
     """By inode first, wherever it is now; then what still has its name in its directory."""
     by_inode: dict[int, list[LocalRow]] = {}
@@ -105,7 +122,11 @@ def _match_directories(matched: Matched, objects: dict[Path, LocalRow], local: L
             found = expected_path(matched, path)
             there = objects.get(found) if found is not None else None
             if found is None or there is None or there.kind is not Kind.DIRECTORY or found in claimed:
+                _is_hidden(matched, rows)
                 continue
+        elif not local.is_observed(found):
+            _is_hidden(matched, rows)
+            continue
         matched.pair(path, found)
 
 
@@ -128,7 +149,7 @@ def _match_files(matched: Matched, objects: dict[Path, LocalRow], local: LocalTr
         there = objects.get(expected) if expected is not None else None
         if expected is not None and there is not None and there.kind is not Kind.DIRECTORY:
             matched.pair(path, expected)
-        else:
+        elif not _is_hidden(matched, rows):
             lost.append(path)
     return lost
 

@@ -1,19 +1,22 @@
-"""A device made of the real engine over a disk in memory: scans, reconciles, publishes, applies; may crash."""
+"""A device made of the real engine over a disk in memory: scans, reconciles, publishes, applies; may crash.
+
+With `scoped` it plans as the agent does: only for what changed since the plan before, and for everything after a crash.
+"""
 
 from __future__ import annotations
 
 from dataclasses import replace
 
-from meshsync.ids import ChainId, DeviceId
-from meshsync.sync.actions import Action, Move, Remove, SetAttr
+from meshsync.ids import ChainId, DeviceId, NodeId
+from meshsync.sync.actions import Action, Move, Remove, SetAttr, nodes_of
 from meshsync.sync.delivered import DeliveredEntry
 from meshsync.sync.disk_rows import Intent, SyncedRow
 from meshsync.sync.draft import Publisher
-from meshsync.sync.reconcile import NOTHING_FROZEN, Plan, Scope, reconcile
+from meshsync.sync.reconcile import NOTHING_FROZEN, Frozen, Plan, Scope, reconcile
 from meshsync.sync.settle import finished_intents, lost_parked
 from meshsync.sync.synced_tree import SyncedTree
 from meshsync.sync.view import View
-from tests.sync.disk_twin import DiskTwin
+from tests.sync.disk_twin import DiskTwin, Path
 
 MTIMES_APART_NS = 1_000_000  # two devices never make the same mtime
 
@@ -29,13 +32,28 @@ class DeviceTwin:
         self.time = 0
         self.intents: list[Intent] = []
         self.frozen = NOTHING_FROZEN  # what a hold leaves out of every plan
+        self.scoped = False
+        self.everything = True  # the next plan is for the whole folder
+        self.touched: set[Path] = set()  # by the user, since the last plan
+        self.dirty: set[NodeId] = set()  # in the view, since the last plan, or left over from it
 
     def receive(self, entries: list[DeliveredEntry]) -> None:
         for entry in entries:
             if entry.seq > self.view.vector.get(entry.chain, 0):
-                self.view.apply(entry)
+                self.dirty |= self.view.apply(entry)
                 self.log.append(entry)
                 self.time = max(self.time, entry.time)
+
+    def hold(self, frozen: Frozen) -> None:
+        """Leave `frozen` out of every plan from now on, and what was left out before no more."""
+        self.frozen = frozen
+        self.everything = True
+
+    def _scope(self) -> Scope | None:
+        if not self.scoped or self.everything:
+            return None
+        held = self.frozen.paths, self.frozen.nodes | self.frozen.unseen
+        return Scope(frozenset(self.touched) | held[0], frozenset(self.dirty) | held[1])
 
     def plan(self, scope: Scope | None = None) -> Plan:
         local = self.disk.scan()
@@ -52,10 +70,13 @@ class DeviceTwin:
     def publish(self, scope: Scope | None = None) -> Plan:
         """Publish until nothing is left to publish; return the plan that remains."""
         for _ in range(4):
-            plan = self.plan(scope)
+            plan = self.plan(scope or self._scope())
             self.record(plan)
             if not plan.again:
+                self.everything, self.touched = False, set()
+                self.dirty = plan.undone | {node for action in plan.apply for node in nodes_of(action)}
                 return plan
+            self.dirty |= plan.busy
         raise AssertionError("never at rest")
 
     def record(self, plan: Plan) -> None:
@@ -76,14 +97,17 @@ class DeviceTwin:
 
     def sync(self) -> None:
         """Publish and apply everything."""
-        for action in self.publish().apply:
+        plan = self.publish()
+        for action in plan.apply:
             self.do(action)
+        self.dirty = set(plan.undone)
 
     def do(self, action: Action) -> None:
         self.finish(action, self.disk.do(action))
 
     def do_and_crash(self, action: Action) -> None:
         """Carry out one action and die before it is recorded; only its intent is."""
+        self.everything = True
         stat = self.disk.do(action)
         if not isinstance(action, Remove | SetAttr) and stat is not None and action.rows:
             path = action.target if isinstance(action.target, tuple) else None

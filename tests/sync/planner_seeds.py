@@ -15,6 +15,7 @@ import sys
 from random import Random
 
 from meshsync.content.record import Content, Kind
+from meshsync.sync.actions import nodes_of
 from meshsync.sync.node import DIRECTORY
 from meshsync.sync.reconcile import NOTHING_FROZEN, Frozen
 from tests.sync.device_twin import DeviceTwin, exchange, settle
@@ -25,6 +26,7 @@ STEPS_MAX = 12
 VALUES_PER_ACT = 4
 CRASHES_MAX = 2
 SHARE_HELD = 0.5
+SHARE_SCOPED = 0.7
 STEPS = ("act", "act", "act", "publish", "receive", "apply", "apply some", "crash", "hold", "release")
 SHAPES = tuple(trees())
 
@@ -47,6 +49,8 @@ class Mesh:
                 self.devices[0].disk.write(path, content)
                 self.written.add(content)
         settle(*self.devices)
+        for device in self.devices:
+            device.scoped = random.random() < SHARE_SCOPED
 
     def act(self, device: DeviceTwin) -> None:
         """Let the user of `device` do one thing to what is on its disk."""
@@ -58,6 +62,7 @@ class Mesh:
         if act.target[: len(act.path)] == act.path or act.path[: len(act.target)] == act.target != ():
             return  # a directory into itself, or over what holds it
         self.story.append(f"{device.device[0]}: {act}")
+        device.touched |= {act.path, act.target} - {()}
         effect = perform(device.disk, act, self.next_value)
         self.next_value += VALUES_PER_ACT
         self.written |= effect.written
@@ -92,35 +97,39 @@ class Mesh:
         elif what == "hold":
             self.hold(device)
         elif what == "release":
-            device.frozen = NOTHING_FROZEN
+            device.hold(NOTHING_FROZEN)
         else:
             actions = device.publish().apply
             whole = random.randrange(len(actions) + 1)
             for action in actions[:whole]:
                 device.do(action)
+            left = {node for action in actions[whole:] for node in nodes_of(action)}
+            device.dirty -= {node for action in actions[:whole] for node in nodes_of(action)} - left
             if what == "crash" and whole < len(actions) and self.crashes < CRASHES_MAX:
                 self.crashes += 1
                 device.do_and_crash(actions[whole])
 
     def hold(self, device: DeviceTwin) -> None:
         """Leave some of what is to be applied or published out of the device's plans, as a safeguard does."""
-        device.frozen = NOTHING_FROZEN
+        device.hold(NOTHING_FROZEN)
         plan = device.plan()
         nodes = {node for action in plan.apply for node in (action.node, *getattr(action, "gone", ()))}
         held = frozenset(node for node in sorted(nodes) if self.random.random() < SHARE_HELD)
-        device.frozen = Frozen(nodes=held)
+        frozen = Frozen(nodes=held)
         for path, below in sorted(plan.drops.items()):
             if self.random.random() < SHARE_HELD:
-                device.frozen |= Frozen(frozenset([path]), frozenset(below))
+                frozen |= Frozen(frozenset([path]), frozenset(below))
+        device.hold(frozen)
 
     def check(self) -> None:
         """Let everybody meet. Raises AssertionError."""
         for device in self.devices:
-            device.frozen = NOTHING_FROZEN
+            if device.frozen != NOTHING_FROZEN:
+                device.hold(NOTHING_FROZEN)
         settle(*self.devices)
         settle(*self.devices)
         for device in self.devices:
-            plan = device.publish()
+            plan = device.plan()  # for everything, whatever it planned for until now
             assert not plan.publish.changes and not plan.apply, f"something is left to do: {plan.apply}"
             assert not device.disk.parked, "something is parked"
         exchange(*self.devices)
