@@ -171,6 +171,7 @@ RELAYS_MAX: Final = 8  # relays one agent keeps a link to
 OVERTAKEN_TOLD_MAX: Final = 20  # membership changes that lost against another owner's, told until the agent ends
 MEMBER_NOTES_BYTES_MAX: Final = 4 * MIB  # our own: 128 bytes for each of MEMBERS_MAX, and ids of adopted entries
 FAREWELL_S: Final = 5.0  # a device that was removed keeps its link for it, to read the entry that says so
+REFUSED_TOLD_MAX: Final = 20  # devices of whose refused entries the user is told until the agent ends
 LEAVE_LOOK_S: Final = 0.05  # between looks whether it was taken
 LEAVE_TELL_S: Final = 5.0  # for a relay or a member to take the entry by which a device leaves
 EARLIER_EPOCHS_MAX: Final = 8  # epochs by whose discovery keys a member that missed their end is recognised

@@ -53,6 +53,12 @@ def items(folder: Folder, notes: MemberNotes) -> list[api.HealthItem]:
                 next=f"meshsync members {folder.name}",
             )
         )
+    for device, refusal in replica.refused.items():
+        what = f"{folder.name}: changes that {named(folder, device).name} may not make were refused"
+        why = f"{refusal.what}; its copy of meshsync is altered, or has not heard of its role yet"
+        found.append(
+            api.HealthItem(what=what, why=why, next=f"meshsync members {folder.name}", code=type(refusal).__name__)
+        )
     for device, count in _undecided(folder, notes).items():
         name = named(folder, device).name
         found.append(

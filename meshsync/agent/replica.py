@@ -34,6 +34,7 @@ from meshsync.limits import (
     ENTRY_ENVELOPE_BYTES_MAX,
     OVERTAKEN_TOLD_MAX,
     RECORDS_PAGE_ITEMS_MAX,
+    REFUSED_TOLD_MAX,
     SEEN_MAX,
 )
 from meshsync.metalog.admission import beyond_pins, is_apart, may_append_entry
@@ -132,6 +133,7 @@ class Replica:
         self.ticket_keys: DeviceKeys | None = None  # of the ticket that admitted this device, while it runs
         self.unreadable: dict[EntryId, MeshsyncError] = {}
         self.key_problem: MeshsyncError | None = None  # why the current epoch's key is not held
+        self.refused: dict[DeviceId, AccessError] = {}  # who signed what it may not, and what it was told
         self.overtaken: list[Overtaken] = []  # what lost against a change of another owner, newest last
         self.renew: Callable[[Change], Change | None] = lambda change: change  # makes a change anew that lost
         self.quarantined: set[EntryId] = set()
@@ -351,6 +353,8 @@ class Replica:
                 except AccessError as refusal:
                     # Of somebody who may not write, or not any more: its bearer need not be at fault.
                     log.warning("an entry is refused: %s", refusal)
+                    if isinstance(entry, OpenedEntry) and len(self.refused) < REFUSED_TOLD_MAX:
+                        self.refused[entry.device] = refusal
                 except MeshsyncError as broken:
                     error = error or broken
                 else:

@@ -45,7 +45,15 @@ def test_every_documented_option_exists(name: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "page", ["README.md", "docs/quick-start.md", "docs/testing.md", "docs/cli.md", "docs/guide/conflicts.md"]
+    "page",
+    [
+        "README.md",
+        "docs/quick-start.md",
+        "docs/testing.md",
+        "docs/cli.md",
+        "docs/guide/conflicts.md",
+        "docs/guide/sharing.md",
+    ],
 )
 def test_commands_and_links_in_the_documents_exist(page: str) -> None:
     text = (ROOT / page).read_text()

@@ -80,6 +80,7 @@ class Member:
     entries: list[OpenedEntry] = field(default_factory=list)
     pages: Callable[[list[bytes]], list[bytes]] = lambda page: page
     members: tuple[bytes, ...] = ()
+    members_served: int = 0
     asked: list[ChunkId] = field(default_factory=list)
     changed: asyncio.Event = field(default_factory=asyncio.Event)
     link: Link | None = None
@@ -184,6 +185,7 @@ class Member:
     async def _serve_log(self, conversation: Conversation) -> None:
         while (message := await conversation.receive()) is not None:
             if isinstance(message, GetMembership):
+                self.members_served += 1
                 await conversation.send(MembershipPage(message.start, self.members))
             elif isinstance(message, GetEntries):
                 held = {head.chain: head.seq for head in message.chains}
@@ -203,6 +205,7 @@ class Scene:
         (path / "home").mkdir()
         home = found_folder(self.runtime, path / "home", self.own, self.root, "Docs", "owner")
         self.folder = Folder(self.runtime, home, self.own, Counters(), Faults(), lambda: None, machine)
+        self.links: list[MemberLink] = []
         self._tasks: list[asyncio.Task[None]] = []
         self._endpoints: list[MemoryEndpoint] = []
 
@@ -233,6 +236,7 @@ class Scene:
             f"10.0.0.1:{self.endpoint.port}", expect=self.own.device, discovery_key=DISCOVERY, timeout_s=WAIT_S
         )
         mine = MemberLink(self.runtime, await self.endpoint.accept(), folders=lambda: [self.folder], pair=_no_pairing)
+        self.links.append(mine)
         loop = asyncio.get_running_loop()
         self._tasks += [loop.create_task(mine.run()), loop.create_task(member.serve(link))]
         return link
