@@ -27,8 +27,8 @@ from meshsync.sync.worklist import Worklist
 class Applied:
     """Actions in order; rows that are true already, and nodes whose rows are gone already, without any action.
 
-    `undone` are nodes that are shown and cannot be brought about now; `obstructed` are those of them in whose place
-    lies something that is new to this device.
+    `undone` are nodes that are shown, or to be removed, and cannot be now; `obstructed` are those of them in whose
+    place, or in which, lies something that is new to this device.
     """
 
     actions: list[Action] = field(default_factory=list)
@@ -339,7 +339,10 @@ class _Planner:
             if unit is not None and not unit.claimed and unit.rows:
                 units[id(unit)] = unit
         for unit in sorted(units.values(), key=self._depth, reverse=True):
-            if unit.blocked or not all(map(self._may_go, unit.rows)) or self._holds_anything(unit):
+            if not all(map(self._may_go, unit.rows)):
+                continue
+            if unit.blocked or self._holds_anything(unit):
+                self._leave(unit)
                 continue
             target = self._disk.place(unit)
             here = [row.node for row in unit.rows if self._disk.unit(row.node) is unit]
@@ -347,6 +350,13 @@ class _Planner:
             rows = tuple(self._elsewhere(node) for node in here if node not in gone)
             self._disk.take(unit)
             self._out.actions.append(Remove(unit.rows[0].node, target, unit.kind, unit.stat, rows, gone))
+
+    def _leave(self, unit: Unit) -> None:
+        """What is to go and cannot now is planned again: with what it waits for, or once that is out of it."""
+        nodes = [row.node for row in unit.rows]
+        self._out.undone.update(nodes)
+        if not unit.blocked and not any(child.blocked for child in self._disk.children(unit)):
+            self._out.obstructed.update(nodes)
 
     def _elsewhere(self, node: NodeId) -> SyncedRow:
         """The row of a node that is shown as one with another object."""

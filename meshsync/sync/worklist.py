@@ -12,7 +12,7 @@ from meshsync.content.record import Kind
 from meshsync.ids import ROOT, NodeId
 from meshsync.sync.disk_rows import Path
 from meshsync.sync.listing import Shown
-from meshsync.sync.synced_tree import SyncedTree
+from meshsync.sync.synced_tree import Group, SyncedTree
 from meshsync.sync.view import View
 
 
@@ -58,10 +58,16 @@ class Worklist:
             pending += [row.node for row in group]
             shown = self._view.shown(node)
             if shown is None:
+                pending += self._in_it(group)
                 continue
             pending += shown.nodes
             if shown.face.node not in self.shown:
                 pending += self._lead_to(shown, tuple(row.node for row in group))
+
+    def _in_it(self, group: Group) -> list[NodeId]:
+        """A directory that is to go cannot before what lies in it: an earlier plan for that may be given up with it."""
+        directory = tuple(row.node for row in group if row.kind is Kind.DIRECTORY)
+        return [row.node for name in self._synced.names(directory) for row in self._synced.child(directory, name)]
 
     def _lead_to(self, shown: Shown, group: tuple[NodeId, ...]) -> list[NodeId]:
         path = self._view.path_of(shown.face.node)
