@@ -351,9 +351,9 @@ class Agent:
             count = await self.changes.after(count)
 
     def names(self) -> Mapping[DeviceId, str]:
-        """Return the display names of all devices known from membership chains."""
+        """Return the display names of all devices known from membership chains, also of those that are gone."""
         names: dict[DeviceId, str] = {}
         for folder in self.folders.values():
-            for member in folder.replica.membership.members.values():
-                names[member.device] = open_label(folder.keys().secret, member.name)[0] or short(member.device)
+            for device, sealed in folder.told.names.items():
+                names[device] = open_label(folder.keys().secret, sealed)[0] or names.get(device, short(device))
         return names

@@ -123,7 +123,7 @@ def device_states(agent: Agent) -> list[api.DeviceState]:
     names = agent.names()
     states = []
     for device, name in sorted(names.items(), key=lambda item: item[1]):
-        if device == agent.keys.device:
+        if device == agent.keys.device or not any(folder.knows(device) for folder in agent.folders.values()):
             continue
         link = agent.links.get(device)
         seen = agent.links.seen_ns.get(device)

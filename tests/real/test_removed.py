@@ -98,7 +98,7 @@ def test_a_removed_device_opens_nothing_new_with_a_copy_of_the_relays_disk(mesh:
     anna, ben, rob = mesh.add("laptop", "--person", "Anna"), mesh.add("desk", "--person", "Ben"), mesh.add("phone")
     for newcomer in (ben, rob):
         newcomer.join(anna.share())
-    (anna.tree / "before").write_bytes(BEFORE)
+    (rob.tree / "before").write_bytes(BEFORE)
     settle([anna, ben, rob], durable=True)
     assert {name: one["person"] for name, one in members(ben).items()} == {"laptop": "Anna", "desk": "Ben", "phone": ""}
     folder = anna.folder()["name"]
@@ -123,6 +123,8 @@ def test_a_removed_device_opens_nothing_new_with_a_copy_of_the_relays_disk(mesh:
     assert (ben.tree / "after").read_bytes() == AFTER
     assert not (ben.tree / "forged").exists() and not (rob.tree / "after").exists()
     assert (rob.tree / "before").read_bytes() == BEFORE
+    assert {one["device"] for one in anna.versions() if one["path"] == "before"} == {"phone"}
+    assert [one["name"] for one in anna.cli("devices")["devices"]] == ["desk"]
     rob.down()
     mesh.relay.down()
 
@@ -137,6 +139,10 @@ def test_a_removed_device_opens_nothing_new_with_a_copy_of_the_relays_disk(mesh:
     epochs = [entry.envelope.epoch in keys.epochs for entry in entries]
     assert epochs == sorted(epochs, reverse=True) and not all(epochs) and any(epochs)
     assert [opens(keys, entry.signed.payload) for entry in entries] == epochs
+
+    rob.up()
+    rob.cli("leave", folder, "--yes")
+    assert rob.status()["folders"] == [] and (rob.tree / "before").read_bytes() == BEFORE
 
 
 def test_what_a_reader_changes_reaches_nobody(mesh: Mesh) -> None:
