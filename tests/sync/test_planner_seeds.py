@@ -6,6 +6,7 @@ import pytest
 
 from tests.sync.planner_seeds import run, try_seeds
 
+
 def test_random_users_end_with_everything_and_the_last_word_counts() -> None:
     assert [why for seed in range(300) if (why := run(seed))] == []
 
