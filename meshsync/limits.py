@@ -224,6 +224,7 @@ JOIN_CHAIN_BYTES_MAX: Final = 256 * MIB  # the membership chain a newcomer takes
 JOIN_TIMEOUT_S: Final = 30.0  # the same without a relay
 CODES_MAX: Final = 16  # codes of this device that are open or just ended; an older one is withdrawn for a newer
 CODE_NUMBER_TRIES: Final = 16  # numbers drawn before one that may be in use elsewhere is taken
+CODE_ASKS_MAX: Final = 256  # exchanges begun for one code, at a millisecond each; its one newcomer begins a few
 CODE_ANSWER_S: Final = 10.0  # for the other side's next message: a few round trips and 1 ms of work
 CODE_FIND_S: Final = 20.0  # for a device that announces the number, over mDNS and a relay that is being linked
 CODE_LAN_FIRST_S: Final = 1.0  # for a device on the network to be found, before a relay is asked for it

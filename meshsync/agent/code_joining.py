@@ -24,6 +24,7 @@ from meshsync.errors import (
     AccessError,
     CodeInvalid,
     ConfigError,
+    LinkClosed,
     MeshsyncError,
     PeerTimeout,
     SourceUnavailable,
@@ -157,11 +158,18 @@ class _Search:
         self._spawn(self._try(partial(self._over_link, link)), f"code {short(link.peer)}")
 
     async def _over_link(self, link: Link) -> Exchanged | None:
-        conversation = Conversation(await link.open_stream(Priority.INTERACTIVE))
         try:
-            ticket = await self._exchange(DirectTalk(link, conversation))
-        finally:
-            conversation.reset()
+            conversation = Conversation(await link.open_stream(Priority.INTERACTIVE))
+            try:
+                ticket = await self._exchange(DirectTalk(link, conversation))
+            finally:
+                conversation.reset()
+        except LinkClosed:
+            kept = self._agent.links.get(link.peer)
+            if kept is not None and kept is not link:  # it took this one's place while this one was asked
+                self._asked.discard(link.peer)
+                self._try_link(kept)
+            raise
         return Exchanged(ticket) if ticket is not None else None
 
     async def _through_slot(self, link: Link) -> Exchanged | None:

@@ -26,7 +26,7 @@ async def serve_code(
     runtime: Runtime, keys: DeviceKeys, codes: Codes, talk: Talk, ask: CodeAsk, on_change: Callable[[], None]
 ) -> None:
     """Answer one newcomer. Raises PeerError, PeerTimeout, LinkClosed; none of them is a try of the code."""
-    told = codes.find(ask.number)
+    told = codes.ask(ask.number)
     if told is None:
         await talk.send(CodeRefused())
         return

@@ -14,7 +14,14 @@ from dataclasses import dataclass, field
 from meshsync.content.code import Code, discovery_key, make_code, random_bytes_needed
 from meshsync.content.ticket import Ticket
 from meshsync.ids import DeviceId, FolderId
-from meshsync.limits import CODE_LIFE_S, CODE_NUMBER_MAX, CODE_NUMBER_TRIES, CODE_NUMBER_USUAL_MAX, CODES_MAX
+from meshsync.limits import (
+    CODE_ASKS_MAX,
+    CODE_LIFE_S,
+    CODE_NUMBER_MAX,
+    CODE_NUMBER_TRIES,
+    CODE_NUMBER_USUAL_MAX,
+    CODES_MAX,
+)
 from meshsync.runtime import Runtime
 
 
@@ -30,13 +37,15 @@ class End(enum.Enum):
 class ToldCode:
     """A code and the ticket that it stands for, with its public key.
 
-    `closes_s` is on the monotonic clock; `ended` is set with `end`, not when the time has passed.
+    `closes_s` is on the monotonic clock; `ended` is set with `end`, not when the time has passed. `asked` counts the
+    exchanges that newcomers began.
     """
 
     code: Code
     ticket: Ticket
     ticket_key: DeviceId
     closes_s: float
+    asked: int = 0
     end: End | None = None
     ended: asyncio.Event = field(default_factory=asyncio.Event)
 
@@ -78,6 +87,17 @@ class Codes:
         if told.end is None and not self._admits(told.ticket.folder, told.ticket_key):
             self.close(told, End.WITHDRAWN)
         return told.end is None and self._runtime.monotonic() < told.closes_s
+
+    def ask(self, number: int) -> ToldCode | None:
+        """Return the open code with this number for one more exchange, None if there is none or too many were begun.
+
+        An exchange costs its asker a message and this device a millisecond.
+        """
+        told = self.find(number)
+        if told is None or told.asked >= CODE_ASKS_MAX:
+            return None
+        told.asked += 1
+        return told
 
     def close(self, told: ToldCode, end: End) -> None:
         """End a code. The first end is the one that counts."""

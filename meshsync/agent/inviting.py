@@ -68,17 +68,24 @@ async def tell_code(agent: Agent, ticket: Ticket) -> ToldCode:
 
     Its number is none that another device on the network uses now, as far as this one has heard, or at a linked relay.
     """
-    opened: dict[RelayClient, RelayConversation] | None = None
+    number, opened = await _free_number(agent)
+    life_s = ticket.expires_s - agent.runtime.wall_time_ns() // 10**9
+    told = agent.codes.tell(ticket, number, life_s)
+    agent.keep_running(_hold(agent, told, opened), "code")
+    agent.refresh()
+    return told
+
+
+async def _free_number(agent: Agent) -> tuple[int, dict[RelayClient, RelayConversation]]:
+    """Return a number that is free here when this returns, and its slots at relays that were asked."""
     for _ in range(CODE_NUMBER_TRIES):
         number = agent.codes.free_number(lambda number: agent.dialer.announces(discovery_key(number)))
         opened = await reserve(agent.relays.values(), number)
-        if opened is not None:
-            break
-    life_s = ticket.expires_s - agent.runtime.wall_time_ns() // 10**9
-    told = agent.codes.tell(ticket, number, life_s)
-    agent.keep_running(_hold(agent, told, opened or {}), "code")
-    agent.refresh()
-    return told
+        if opened is not None and agent.codes.find(number) is None:  # another `share` may have taken it meanwhile
+            return number, opened
+        for conversation in (opened or {}).values():
+            conversation.reset()
+    return agent.codes.free_number(lambda number: False), {}
 
 
 async def _hold(agent: Agent, told: ToldCode, opened: dict[RelayClient, RelayConversation]) -> None:

@@ -16,10 +16,18 @@ from meshsync.agent.folder import ADDRESSES_KEY, JOINING_KEY, Folder
 from meshsync.agent.founding import check_root, enter_folder
 from meshsync.agent.key_ring import keys_from_boxes, open_name
 from meshsync.agent.link_table import route
-from meshsync.agent.pairing import make_admission, pair_over_link
+from meshsync.agent.pairing import ReceivedChain, make_admission, pair_over_link, was_admitted
 from meshsync.content.ticket import Ticket
-from meshsync.errors import AccessError, ConfigError, MeshsyncError, SourceUnavailable, TicketInvalid, TransientError
-from meshsync.ids import DeviceId
+from meshsync.errors import (
+    AccessError,
+    ConfigError,
+    LinkClosed,
+    MeshsyncError,
+    SourceUnavailable,
+    TicketInvalid,
+    TransientError,
+)
+from meshsync.ids import DeviceId, FolderId
 from meshsync.index.database import Database
 from meshsync.index.meta import Meta
 from meshsync.limits import DIAL_TIMEOUT_S, JOIN_LAN_S, JOIN_TIMEOUT_S, PAIR_TRIES_MAX
@@ -102,15 +110,19 @@ async def _become_member(agent: Agent, ticket: Ticket, first: DeviceId | None) -
             with contextlib.suppress(AccessError, TransientError, ConfigError):  # all ways are tried again below
                 return await _join_at_relay(agent, ticket, text), "relay"
     wait_s = JOIN_LAN_S if ticket.relays else JOIN_TIMEOUT_S
-    try:
-        link = await _reach_inviter(agent, ticket, wait_s)
-        now_s = agent.runtime.wall_time_ns() // 10**9
-        chain = await pair_over_link(link, ticket, agent.keys, agent.options.label, now_s)
-        return chain, route(link.address)
-    except TicketInvalid as error:
-        refused = error
-    except TransientError:
-        pass
+    for _ in range(PAIR_TRIES_MAX):
+        try:
+            link = await _reach_inviter(agent, ticket, wait_s)
+            now_s = agent.runtime.wall_time_ns() // 10**9
+            chain = await pair_over_link(link, ticket, agent.keys, agent.options.label, now_s)
+            return chain, route(link.address)
+        except TicketInvalid as error:
+            refused = error
+            break
+        except LinkClosed:
+            continue  # another link between the two took its place
+        except TransientError:
+            break
     for text in ticket.relays:
         try:
             return await _join_at_relay(agent, ticket, text), "relay"
@@ -164,7 +176,11 @@ async def _join_at_relay(agent: Agent, ticket: Ticket, text: str) -> list[bytes]
                 signature = ticket.keys.sign(TICKET_PROOF_KIND, statement)
                 await conversation.send(Attach(ticket.folder, b"", ticket.keys.device, signature))
                 await conversation.expect(Attached)
-                chain = await _read_membership(conversation)
+                received = await _read_membership(conversation, ticket.folder)
+                chain = received.entries
+                known = received.membership
+                if known is not None and was_admitted(known, ticket.keys.device, agent.keys.device):
+                    return chain  # by an admission whose answer was lost
                 now_s = agent.runtime.wall_time_ns() // 10**9
                 admission = make_admission(chain, ticket, agent.keys, agent.options.label, now_s)
                 await conversation.send(Append((LogRecord(int(RecordKind.MEMBERSHIP), admission),)))
@@ -181,13 +197,13 @@ async def _join_at_relay(agent: Agent, ticket: Ticket, text: str) -> list[bytes]
             link.close("done")
 
 
-async def _read_membership(conversation: RelayConversation) -> list[bytes]:
-    chain: list[bytes] = []
+async def _read_membership(conversation: RelayConversation, folder: FolderId) -> ReceivedChain:
+    chain = ReceivedChain(folder)
     start, more = 1, True
     while more:
         await conversation.send(ReadMembership(start))
         page = await conversation.expect(MembershipPage)
-        chain += [record.data for record in page.records]
+        chain.add([record.data for record in page.records])
         more = page.more and bool(page.records)
         start = page.records[-1].index + 1 if page.records else start
     return chain

@@ -6,6 +6,7 @@ membership entry; the same ticket admits once.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Protocol
 
 from meshsync.agent.conversation import Conversation
@@ -33,6 +34,10 @@ PAIR_KIND = "pair"
 class PairedFolder(Protocol):
     """What pairing needs of a folder."""
 
+    @property
+    def membership(self) -> Membership:
+        """Who belongs to the folder now."""
+
     def has_open_ticket(self, ticket: DeviceId) -> bool:
         """Whether an invitation with this ticket key is open here."""
 
@@ -51,16 +56,49 @@ def pair_message(folder: FolderId, newcomer: DeviceId, server: DeviceId) -> byte
     return folder + newcomer + server
 
 
+def was_admitted(membership: Membership, ticket: DeviceId, device: DeviceId) -> bool:
+    """Whether `device` is a member by the ticket with this public key."""
+    member = membership.members.get(device)
+    return member is not None and member.ticket == ticket
+
+
+class ReceivedChain:
+    """A membership chain as it arrives from somebody who is not trusted: each page is verified before the next."""
+
+    def __init__(self, folder: FolderId) -> None:
+        self.entries: list[bytes] = []
+        self.membership: Membership | None = None  # after the entries so far
+        self._folder = folder
+        self._size = 0
+
+    def add(self, page: Sequence[bytes]) -> None:
+        """Take the next entries. Raises PeerOverran if the chain is too long, else what verification raises."""
+        self._size += sum(map(len, page))
+        if self._size > JOIN_CHAIN_BYTES_MAX:
+            raise PeerOverran(
+                f"a membership chain of more than {JOIN_CHAIN_BYTES_MAX} bytes", folder=short(self._folder)
+            )
+        opened = [open_membership(data) for data in page]
+        if self.membership is None:
+            self.membership = replay(opened, self._folder)
+        else:
+            self.membership = extended(self.membership, opened)
+        self.entries.extend(page)
+
+
 async def serve_pairing(
     conversation: Conversation, request: PairRequest, newcomer: DeviceId, own: DeviceId, folder: PairedFolder | None
 ) -> None:
-    """Answer one pairing stream. Raises PeerError, LinkClosed; a refusal is told to the newcomer."""
+    """Answer one pairing stream. Raises PeerError, LinkClosed; a refusal is told to the newcomer.
+
+    One that was admitted and did not hear of it, because its link broke, is shown the chain again.
+    """
     ticket = DeviceId(request.ticket)
     try:
         verify(ticket, PAIR_KIND, pair_message(FolderId(request.folder), newcomer, own), request.signature)
     except SignatureInvalid:
         folder = None
-    if folder is None or not folder.has_open_ticket(ticket):
+    if folder is None or not (folder.has_open_ticket(ticket) or was_admitted(folder.membership, ticket, newcomer)):
         await conversation.send(PairRefused("the ticket is unknown, used, expired or revoked"))
         return
     start = 0
@@ -78,7 +116,7 @@ async def serve_pairing(
 
 
 async def pair_over_link(link: Link, ticket: Ticket, keys: DeviceKeys, device_name: str, now_s: int) -> list[bytes]:
-    """Become a member through the device at the other end; return the whole membership chain, own admission last.
+    """Become a member through the device at the other end; return the whole membership chain with the own admission.
 
     Raises TicketInvalid if the device refuses, PeerError, LinkClosed.
     """
@@ -88,7 +126,10 @@ async def pair_over_link(link: Link, ticket: Ticket, keys: DeviceKeys, device_na
         try:
             signature = ticket.keys.sign(PAIR_KIND, pair_message(ticket.folder, keys.device, link.peer))
             await conversation.send(PairRequest(ticket.folder, ticket.keys.device, signature))
-            entries = await _read_chain(conversation, ticket, link.peer)
+            chain = await _read_chain(conversation, ticket, link.peer)
+            entries = chain.entries
+            if chain.membership is not None and was_admitted(chain.membership, ticket.keys.device, keys.device):
+                return entries  # by an admission whose answer was lost
             admission = make_admission(entries, ticket, keys, device_name, now_s)
             await conversation.send(PairAdmit(admission))
             message = await conversation.receive()
@@ -115,24 +156,17 @@ def make_admission(entries: list[bytes], ticket: Ticket, keys: DeviceKeys, devic
     return entry.data
 
 
-async def _read_chain(conversation: Conversation, ticket: Ticket, member: DeviceId) -> list[bytes]:
+async def _read_chain(conversation: Conversation, ticket: Ticket, member: DeviceId) -> ReceivedChain:
     """Return the membership chain, each page verified before the next is taken. Whoever sends it must be in it.
 
     Raises TicketInvalid if the device refuses or is no member, what verification raises, PeerOverran.
     """
-    entries: list[bytes] = []
-    membership: Membership | None = None
-    size = 0
+    chain = ReceivedChain(ticket.folder)
     while page := await _page(conversation):
-        size += sum(map(len, page))
-        if size > JOIN_CHAIN_BYTES_MAX:
-            raise PeerOverran(f"a membership chain of more than {JOIN_CHAIN_BYTES_MAX} bytes", device=short(member))
-        opened = [open_membership(data) for data in page]
-        membership = replay(opened, ticket.folder) if membership is None else extended(membership, opened)
-        entries.extend(page)
-    if membership is None or not membership.is_member(member):
+        chain.add(page)
+    if chain.membership is None or not chain.membership.is_member(member):
         raise TicketInvalid("the device that answers is no member of the folder", device=short(member))
-    return entries
+    return chain
 
 
 async def _page(conversation: Conversation) -> tuple[bytes, ...]:

@@ -14,7 +14,7 @@ import msgspec
 import pytest
 
 from meshsync.agent import api_schema as api
-from meshsync.agent import code_joining, status_report
+from meshsync.agent import code_joining, codes, pairing, status_report
 from meshsync.agent.code_talk import DirectTalk
 from meshsync.agent.codes import ToldCode
 from meshsync.agent.conversation import Conversation
@@ -24,7 +24,15 @@ from meshsync.content.ticket import Ticket, parse_ticket
 from meshsync.crypto.identity import DeviceKeys
 from meshsync.discovery.base import Found
 from meshsync.discovery.tags import make_tags
-from meshsync.errors import AccessError, CodeInvalid, LinkClosed, MeshsyncError, SourceUnavailable, TicketInvalid
+from meshsync.errors import (
+    AccessError,
+    CodeInvalid,
+    LinkClosed,
+    MeshsyncError,
+    PeerOverran,
+    SourceUnavailable,
+    TicketInvalid,
+)
 from meshsync.ids import DeviceId
 from meshsync.limits import CODE_TRIES_MAX, NEWCOMER_LINKS_MAX
 from meshsync.metalog.membership import replay
@@ -168,6 +176,18 @@ class TestWrongWords:
             await desk.join(code)
             assert desk.files() == {"note": b"hello"}
 
+    async def test_endless_questions_are_not_answered(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(codes, "CODE_ASKS_MAX", 5)
+        async with two(tmp_path) as (mesh, laptop, _):
+            code = parse_code((await laptop.share()).code)
+            stranger = await Stranger.at(mesh, laptop, discovery_key(code.number))
+            answers = []
+            for _ in range(6):
+                talk = await stranger.talk()
+                await talk.send(stranger.run(talk, code).ask())
+                answers.append(type(await talk.receive()))
+            assert answers == [CodeOffer] * 5 + [CodeRefused]
+
     async def test_a_code_nobody_told_and_one_that_ended_look_alike(self, tmp_path: Path) -> None:
         async with two(tmp_path) as (mesh, laptop, _):
             code = parse_code((await laptop.share()).code)
@@ -230,6 +250,13 @@ class TestOneUse:
                 await phone.join(code, address=laptop.address)
             assert members(laptop) == 2
 
+    async def test_the_right_words_are_taken_once_though_the_ticket_is_not_used_yet(self, tmp_path: Path) -> None:
+        async with two(tmp_path) as (mesh, laptop, _):
+            code = (await laptop.share()).code
+            stranger = await Stranger.at(mesh, laptop, discovery_key(parse_code(code).number))
+            assert isinstance(await stranger.guess(code), CodeTicket)
+            assert await stranger.guess(code) == CodeRefused() and members(laptop) == 1
+
     async def test_a_code_ends_with_its_ticket_and_a_ticket_with_its_code(self, tmp_path: Path) -> None:
         async with two(tmp_path) as (mesh, laptop, desk):
             phone = await mesh.start("phone")
@@ -279,6 +306,18 @@ async def knock(mesh: Mesh, device: Device, keys: DeviceKeys) -> Stranger:
 
 
 class TestTickets:
+    async def test_a_newcomer_that_did_not_hear_of_its_admission_is_not_shut_out(self, tmp_path: Path) -> None:
+        async with two(tmp_path) as (mesh, laptop, _):
+            ticket = parse_ticket((await laptop.share()).ticket)
+            stranger = await knock(mesh, laptop, TRUDY)
+            now_s = mesh.runtime.wall_time_ns() // 10**9
+            once = await pair_over_link(stranger.link, ticket, TRUDY, "trudy", now_s)
+            again = await pair_over_link(stranger.link, ticket, TRUDY, "trudy", now_s)
+            assert again[: len(once)] == once and members(laptop) == 2
+            other = await knock(mesh, laptop, MALLORY)
+            with pytest.raises(TicketInvalid):
+                await pair_over_link(other.link, ticket, MALLORY, "mallory", now_s)
+
     async def test_a_raised_role_is_refused(self, tmp_path: Path) -> None:
         async with two(tmp_path) as (mesh, laptop, _):
             ticket = parse_ticket((await laptop.share("reader")).ticket)
@@ -326,6 +365,21 @@ class TestTickets:
             assert joined.files == 1 and phone.files() == {"note": b"hello"}
             assert members(desk) == 3
 
+    async def test_a_membership_chain_without_end_is_cut_off(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        async with two(tmp_path) as (_, laptop, _):
+            ticket = parse_ticket((await laptop.share()).ticket)
+            (folder,) = laptop.agent.folders.values()
+            chain = folder.replica.membership_page(0, 1 << 20)
+            monkeypatch.setattr(pairing, "JOIN_CHAIN_BYTES_MAX", sum(map(len, chain)))
+            received = pairing.ReceivedChain(ticket.folder)
+            received.add(chain)
+            with pytest.raises(PeerOverran):
+                received.add([b"x"])
+            with pytest.raises(MeshsyncError):
+                pairing.ReceivedChain(ticket.folder).add([b"x"])
+
     async def test_a_device_that_is_no_member_lets_nobody_in(self, tmp_path: Path) -> None:
         """It has a copy of the membership chain, as a relay or a removed member does."""
         async with two(tmp_path) as (mesh, laptop, _):
@@ -342,15 +396,18 @@ class TestTickets:
             far = await door.accept()
 
             async def serve() -> None:
-                conversation = Conversation(await far.accept_stream())
-                await conversation.receive()
-                await conversation.send(MembershipPage(0, tuple(chain)))
-                await conversation.send(MembershipPage(len(chain), ()))
+                while True:
+                    conversation = Conversation(await far.accept_stream())
+                    await conversation.receive()
+                    await conversation.send(MembershipPage(0, tuple(chain)))
+                    await conversation.send(MembershipPage(len(chain), ()))
+                    if await conversation.receive() is not None:
+                        await conversation.send(PairRefused("again"))
 
             serving = asyncio.ensure_future(serve())
             with pytest.raises(TicketInvalid, match="no member"):
                 await pair_over_link(link, ticket, TRUDY, "trudy", mesh.runtime.wall_time_ns() // 10**9)
-            await serving
+            serving.cancel()
             assert make_admission(chain, ticket, TRUDY, "trudy", 0)  # it would have been a good one
 
 
@@ -422,6 +479,12 @@ class TestOnTheLan:
             await mesh.until(lambda: len(laptop.agent.links.all()) == NEWCOMER_LINKS_MAX)
             with pytest.raises(LinkClosed, match="no room"):
                 await Stranger.at(mesh, laptop, key)
+
+    async def test_invitations_made_at_once_take_different_numbers(self, tmp_path: Path) -> None:
+        async with two(tmp_path) as (_, laptop, _):
+            await laptop.share()
+            shared = await asyncio.gather(*(laptop.share() for _ in range(8)))
+            assert len({parse_code(each.code).number for each in shared}) == 8
 
     async def test_two_inviters_take_different_numbers(self, tmp_path: Path) -> None:
         async with two(tmp_path) as (_, laptop, desk):

@@ -39,6 +39,11 @@ RELAY = DeviceKeys(b"relay keys......" * 4)
 SECRET = b"sixteen byte key"
 
 
+def address_of(port: int) -> str:
+    """Return the address that a memory network gives the endpoint at `port`."""
+    return f"10.0.{port >> 8}.{port & 0xFF}:{port}"
+
+
 class Air:
     """The local network: what one device announces, all others find."""
 
@@ -70,9 +75,7 @@ class AirDiscovery:
     async def announce(self, port: int, keys: Sequence[bytes]) -> None:
         self._nonce += 1
         nonce = self._nonce.to_bytes(8, "big")
-        self._air.say(
-            self._number, Found((f"10.0.0.{self._number}:{port}",), port, make_tags(keys, nonce, port), nonce)
-        )
+        self._air.say(self._number, Found((address_of(port),), port, make_tags(keys, nonce, port), nonce))
 
     async def close(self) -> None:
         self._air.ears.pop(self._number, None)
@@ -102,7 +105,7 @@ class Device:
     @property
     def address(self) -> str:
         """Where the agent listens."""
-        return f"10.0.0.1:{self.agent.endpoint.port}"
+        return address_of(self.agent.endpoint.port)
 
     def files(self) -> dict[str, bytes]:
         """Return the tree's files by name."""

@@ -70,8 +70,9 @@ def test_other_words_are_noticed_by_the_inviter_before_anything_is_sealed(words:
     if words == WORDS:
         return
     inviter, newcomer = INVITER.inviter(), replace(NEWCOMER, password=words).newcomer()
+    answer = newcomer.answer(inviter.offer(newcomer.ask()))
     with pytest.raises(CodeInvalid, match="does not know this code"):
-        run(inviter, newcomer)
+        inviter.judge(answer)
     with pytest.raises(MalformedMessage):
         inviter.ticket(TICKET)
 
