@@ -8,6 +8,7 @@ import hashlib
 import os
 import random
 import subprocess
+import time
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,6 +19,7 @@ from tests.support.real_mesh import BIN, COMMAND_TIMEOUT_S, Device, clean_enviro
 SETTLE_S = 60.0
 VERSIONS_NOTED = 2  # of what is in the trees, each time they are equal
 VERSIONS_READ = 2  # of what was noted before
+TEMPORARY = 5  # the exit code that asks to try again
 
 
 class Failure(AssertionError):
@@ -102,7 +104,9 @@ class History:
 
 
 def cat(device: Device, path: str, version: str) -> bytes:
-    """Type `cat`; return the bytes. Raises Failure with what it said."""
+    """Type `cat`, again as long as it says that the reason may pass: the link to a relay that was killed counts as there
+    until it is known to be dead. Return the bytes. Raises Failure with what it said.
+    """
     line = [
         str(BIN / "meshsync"),
         "cat",
@@ -112,7 +116,13 @@ def cat(device: Device, path: str, version: str) -> bytes:
         "--home",
         str(device.home.path),
     ]
-    done = subprocess.run(line, capture_output=True, timeout=COMMAND_TIMEOUT_S, env=clean_environment(), check=False)
+    deadline = time.monotonic() + SETTLE_S
+    while True:
+        done = subprocess.run(
+            line, capture_output=True, timeout=COMMAND_TIMEOUT_S, env=clean_environment(), check=False
+        )
+        if done.returncode != TEMPORARY or time.monotonic() > deadline:
+            break
     if done.returncode:
         raise Failure(f"{device.name}: version {version} of {path} cannot be read: {done.stderr.decode()}")
     return done.stdout
