@@ -252,7 +252,7 @@ FAULTS = (
         "a file waits for ever once it was blocked",
         "P18",
         "meshsync/agent/folder_loop.py",
-        "            self._later(RETRY_BLOCKED_S, lambda: self._retry(node))\n",
+        '            self._later("blocked", RETRY_BLOCKED_S, self._retry_blocked)\n',
         "",
         ("tests/promises/test_p11_twins.py",),
     ),

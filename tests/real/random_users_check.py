@@ -104,8 +104,8 @@ class History:
 
 
 def cat(device: Device, path: str, version: str) -> bytes:
-    """Type `cat`, again as long as it says that the reason may pass: the link to a relay that was killed counts as there
-    until it is known to be dead. Return the bytes. Raises Failure with what it said.
+    """Type `cat`, again as long as it says that the reason may pass: the link to a relay that was killed counts as
+    there until it is known to be dead. Return the bytes. Raises Failure with what it said.
     """
     line = [
         str(BIN / "meshsync"),
