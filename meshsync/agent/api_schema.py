@@ -428,8 +428,8 @@ class ConflictList(Answer, frozen=True, kw_only=True):
 class Why(Answer, frozen=True, kw_only=True):
     """Who changed a path, on what base, what it waits for and what would unblock it.
 
-    `state` is one of in sync, conflict, waiting for content, waiting, blocked, held, paused, ignored, not observed,
-    not published, not durable, deleted, joining, error, unknown; `explanation` says it in a sentence or two.
+    `state` is one of in sync, conflict, waiting for content, waiting, blocked, lost, held, paused, ignored,
+    not observed, not published, not durable, deleted, joining, error, unknown; `explanation` says it in short.
     """
 
     path: str
@@ -567,12 +567,16 @@ class HoldRequest(Schema, frozen=True, kw_only=True):
 
 
 class HoldResult(Answer, frozen=True, kw_only=True):
-    """A decision that was carried out. `kept_in` is where files lie that it replaces on this device, or empty."""
+    """A decision that was carried out. `kept_in` is where files lie that it replaces on this device, or empty.
+
+    `lost` are paths in the folder that a rejection could not bring back, because nobody who could be asked has them.
+    """
 
     id: str
     decision: Decision
     count: int
     kept_in: str = ""
+    lost: list[str] = []
 
 
 # --- waiting, jobs, health -----------------------------------------------------------------------------------

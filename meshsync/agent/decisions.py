@@ -6,6 +6,8 @@ why. What a rejection is about to replace on this disk is set aside first.
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import enum
 import os
 from collections.abc import Awaitable, Callable
@@ -14,17 +16,18 @@ from dataclasses import dataclass, replace
 from meshsync.agent.folder_store import FolderStore
 from meshsync.agent.observer import Observer, display
 from meshsync.agent.safeguard import Hold, Safeguard
+from meshsync.agent.sought import Sought
 from meshsync.agent.turns import Turns
 from meshsync.errors import MeshsyncError, NotFound, ResourceError, TransientError
 from meshsync.folder.aside import kept_path, set_aside
 from meshsync.folder.types import Blocked, Changed
 from meshsync.folder.types import Stat as DiskStat
 from meshsync.ids import NodeId
-from meshsync.limits import HELD_ID_BYTES
+from meshsync.limits import HELD_ID_BYTES, REJECT_ANSWER_S
 from meshsync.runtime import Runtime
 from meshsync.sync.disk_rows import LocalRow, Path, Stat, SyncedRow
 from meshsync.sync.draft import Draft
-from meshsync.sync.rejecting import restoring
+from meshsync.sync.rejecting import giving_up, restoring
 from meshsync.sync.safety import Change, Side, restoring_causes
 from meshsync.sync.synced_tree import SyncedTree
 from meshsync.sync.view import View
@@ -45,6 +48,7 @@ class Decided:
     verb: Verb
     count: int
     kept_in: str = ""
+    lost: tuple[Path, ...] = ()  # what nobody who could be asked has, so that it did not come back
 
 
 class Decisions:
@@ -57,6 +61,7 @@ class Decisions:
         store: FolderStore,
         synced: SyncedTree,
         observer: Observer,
+        sought: Sought,
         view: Callable[[], View],
         publish: Callable[[Draft], Awaitable[None]],
         wake: Callable[[], None],
@@ -66,6 +71,7 @@ class Decisions:
         self._store = store
         self._synced = synced
         self._observer = observer
+        self._sought = sought
         self._view = view
         self._publish = publish
         self._turns = Turns(wake)
@@ -75,9 +81,17 @@ class Decisions:
 
     async def ask(self, hold: str, verb: Verb) -> Decided:
         """Have the loop decide; return when that is recorded. Raises NotFound, ResourceError, TransientError,
-        RoleForbids; the hold is then as it was.
+        RoleForbids; the hold is then as it was. A rejection waits a while for what it brings back, to tell what nobody
+        has; to release the same hold afterwards gives that up.
         """
-        return await self._turns.take(lambda: self._decide(hold, verb))
+        decided = await self._turns.take(lambda: self._decide(hold, verb))
+        if verb is Verb.RELEASE:
+            return decided
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(REJECT_ANSWER_S):
+                await self._sought.decided(hold)
+        lost = sorted(path for path, (_, each) in self._sought.lost.items() if each == hold)
+        return replace(decided, lost=tuple(lost))
 
     def refuse(self, error: MeshsyncError) -> None:
         """Nothing can be decided now."""
@@ -93,6 +107,10 @@ class Decisions:
 
     async def _decide(self, name: str, verb: Verb) -> Decided:
         hold = self._guard.find(name)
+        given_up = self._sought.of(name)
+        if hold is None and given_up and verb is Verb.RELEASE:
+            await self._publish(giving_up(self._view(), given_up))
+            return Decided(name, verb, len(given_up))
         if hold is None:
             raise NotFound(f"nothing is held under {name}", next_step="meshsync held")
         kept_in = ""
@@ -173,6 +191,8 @@ class Decisions:
             self._store.keep_rows(rows, gone, {})
             for row in rows:
                 self._store.chunks.remove_file(row.node)
+            if hold.cause.change is Change.DELETION:
+                self._sought.begin(hold.id, gone)
 
         restoring_here = restoring_causes({row.node for row in rows}, self._synced, self._view())
         await self._guard.reject(hold, write, restoring_here)

@@ -40,6 +40,7 @@ def explain(agent: Agent, folder: Folder, inside: Path, path: str) -> api.Why:
         or _unobserved(folder, inside)
         or _paused(folder)
         or _held(folder, inside, shown)
+        or _lost(agent, folder, inside)
         or _blocked(folder, inside)
         or _unfinished(agent, folder, inside, shown)
         or _conflict(agent, folder, inside, path)
@@ -121,6 +122,15 @@ def _held(folder: Folder, inside: Path, shown: Shown | None) -> _Why | None:
             words = f"It is part of a mass change that waits for your decision: {hold.why.value}."
             return _Why("held", words, f"your decision about {hold.id}", f"meshsync held {shlex.quote(folder.name)}")
     return None
+
+
+def _lost(agent: Agent, folder: Folder, inside: Path) -> _Why | None:
+    found = folder.sought.lost.get(inside)
+    if found is None:
+        return None
+    node, hold = found
+    words = f"It could not be brought back: {status_report.lost_because(agent, folder, node)}."
+    return _Why("lost", words, "a device that has it", f"meshsync release {hold}")
 
 
 def _blocked(folder: Folder, inside: Path) -> _Why | None:

@@ -26,7 +26,7 @@ from meshsync.folder.staging import StagedFile, Staging
 from meshsync.ids import NodeId
 from meshsync.limits import FETCH_PARTIAL_BYTES_MIN, FETCH_SMALL_BATCH, FETCH_VERSIONS_MAX
 from meshsync.runtime import Runtime
-from meshsync.sync.actions import WriteFile
+from meshsync.sync.actions import WriteFile, nodes_of
 
 
 class FetchPool:
@@ -139,6 +139,13 @@ class FetchPool:
         else:
             staged.file.discard()
         self._on_ready()
+
+    def unavailable(self) -> set[NodeId]:
+        """Return the nodes that wait for what none of those that are asked has."""
+        lacking = self._fetcher.waiting_for()
+        actions = [self._wanted[node] for node in self._running if node in self._wanted]
+        found = [action for action in actions if lacking.get(display(path_text(action.target))) == []]
+        return {node for action in found for node in nodes_of(action)}
 
     def staged(self, node: NodeId) -> Staged:
         """Return the staged content of a node that was reported as finished."""

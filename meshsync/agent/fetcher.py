@@ -36,10 +36,11 @@ Sink = Callable[[bytes], None]
 
 @dataclass(eq=False, slots=True)
 class Waiter:
-    """One request for a chunk. With a `sink` the bytes go there and the future gets b""."""
+    """One request for a chunk, for `path`. With a `sink` the bytes go there and the future gets b""."""
 
     future: asyncio.Future[bytes]
     sink: Sink | None
+    path: str = ""
 
 
 @dataclass(eq=False, slots=True)
@@ -131,9 +132,11 @@ class Fetcher:
         """Return, for each path that waits for a chunk nobody gives, the sources that failed their check."""
         names = set(self._sources)
         return {
-            n.path: sorted(n.damaged)
+            waiter.path: sorted(n.damaged)
             for n in self._needs.values()
-            if n.path and n.waiters and names <= (n.lacking | n.damaged.keys())
+            if names <= (n.lacking | n.damaged.keys())
+            for waiter in n.waiters
+            if waiter.path
         }
 
     def request(
@@ -163,7 +166,7 @@ class Fetcher:
             self._notify()
         elif priority < need.priority:
             self._hasten(need, priority)
-        waiter = Waiter(future, sink)
+        waiter = Waiter(future, sink, path)
         need.waiters.append(waiter)
         future.add_done_callback(lambda _: self._leave(need, waiter))
         return future

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 from typing import TypeVar
 
@@ -37,6 +37,7 @@ from meshsync.agent.relay_reader import RelayReader
 from meshsync.agent.replica import Replica
 from meshsync.agent.resolver import Resolver
 from meshsync.agent.safeguard import Safeguard
+from meshsync.agent.sought import Sought, Sources
 from meshsync.agent.staged import Staged
 from meshsync.agent.uploader import Uploader
 from meshsync.chunking.cut import CutParams
@@ -138,6 +139,8 @@ class Folder:
         self._partial = PartialRows(self.database)
         self._local = LocalChunks(self.chunk_rows, self._read_ranges, self.synced.path_of, self.keys, self._stale)
         self.fetcher = Fetcher(runtime, self._open_answer, self._fetched, self._note_damaged)
+        sources = Sources(self.fetcher.source_names, self._is_at_a_relay)
+        self.sought = Sought(runtime, self.meta, self.synced, lambda: self.replica.view, sources)
         self.chunk_server = ChunkServer(runtime, self._local, self.keys, self._served)
         self._root: Root | None = None
         self.loop: FolderLoop | None = None
@@ -230,6 +233,7 @@ class Folder:
             runner,
             self.pool,
             self.guard,
+            self.sought,
             self._changed,
             lambda: self.joining,
         )
@@ -492,6 +496,9 @@ class Folder:
     def _kept_elsewhere(self, relay: DeviceId, versions: list[Dot]) -> set[Dot]:
         holders = self.durability.holders(versions)
         return {name for name, relays in holders.items() if any(holder != relay for holder in relays)}
+
+    def _is_at_a_relay(self, versions: Collection[Dot]) -> bool:
+        return any(self.durability.holders(list(versions)).values())
 
     async def _fetch_for_relay(self, chunk: ChunkId, kind: BlobKind, size: int) -> bytes | None:
         """Fetch what one relay has for another that lacks it; None if nobody gives it now."""

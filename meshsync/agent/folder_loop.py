@@ -20,6 +20,7 @@ from meshsync.agent.making_way import WayMaker
 from meshsync.agent.observer import Hashed, Observation, Observer, display
 from meshsync.agent.replica import Replica
 from meshsync.agent.safeguard import Safeguard
+from meshsync.agent.sought import Sought
 from meshsync.agent.staged import Staged
 from meshsync.agent.turns import Turns
 from meshsync.agent.work import Group, group_actions, may_begin, path_text, taken_out, with_later
@@ -36,6 +37,7 @@ from meshsync.sync.actions import Move, WriteFile, gone_by, nodes_of
 from meshsync.sync.disk_rows import LocalRow, Path
 from meshsync.sync.draft import Draft, EntryDraft, Publisher
 from meshsync.sync.reconcile import NOTHING_FROZEN, Frozen, Plan, Scope, reconcile
+from meshsync.sync.rejecting import giving_up
 from meshsync.sync.safety import Side
 from meshsync.sync.synced_tree import SyncedTree
 from meshsync.sync.unpublished import Unpublished, without_publishing
@@ -77,6 +79,7 @@ class FolderLoop:
         runner: ActionRunner,
         pool: FetchPool,
         guard: Safeguard,
+        sought: Sought,
         on_change: Callable[[], None],
         joining: Callable[[], bool],
     ) -> None:
@@ -93,8 +96,9 @@ class FolderLoop:
         self._runner = runner
         self._pool = pool
         self.guard = guard
+        self.sought = sought
         self.decisions = Decisions(
-            runtime, guard, store, synced, observer, lambda: replica.view, self._publish, self.wake.note
+            runtime, guard, store, synced, observer, sought, lambda: replica.view, self._publish, self.wake.note
         )
         self.turns = Turns(self.wake.note)
         self._way = WayMaker(observer, store, synced)
@@ -226,12 +230,14 @@ class FolderLoop:
         if self.decisions and self._first_scan_done:
             await self.decisions.carry_out()
             self._replan = True
+        await self._review_sought()
         scope = await self._look()
         if scope is None:
             missing = ResourceError("the folder's directory is not there", next_step="meshsync status")
             self.decisions.refuse(missing)
             self.turns.refuse(missing)
             return False
+        await self._give_up_replaced()
         if self.turns and self._first_scan_done:
             await self.turns.carry_out()  # what it did is looked at in the next round, as any other act of the user
         if self._replica.shown_anew != self._planned_view:
@@ -262,7 +268,7 @@ class FolderLoop:
         local, view, before = self._observer.local, self._replica.view, set(self.guard.holds)
 
         def reconciled(frozen: Frozen) -> Plan:
-            return reconcile(self._synced, local, view, scope, frozen)
+            return reconcile(self._synced, local, view, scope, frozen | self.sought.frozen)
 
         def plan(frozen: Frozen) -> Plan:
             if self._may_write:
@@ -302,6 +308,20 @@ class FolderLoop:
         nodes, self._replica.dirty = self._replica.dirty | pending.nodes | self._undone, set()
         self._undone = set()
         return Scope(frozenset(paths), frozenset(nodes))
+
+    async def _review_sought(self) -> None:
+        """See what became of what rejections bring back."""
+        self._pending.nodes |= await self.sought.review(self._pool.unavailable())
+        if self.sought.look_s is not None:
+            self._later("sought", self.sought.look_s, self.wake.note)
+
+    async def _give_up_replaced(self) -> None:
+        """Where the user put another file in place of what nobody has, that is what is meant."""
+        view = self._replica.view
+        for path, (node, _) in self.sought.lost.items():
+            row, face = self._observer.local.at(path), view.face(node)
+            if self._may_write and row is not None and face is not None and row.content != face.content:
+                await self._publish(giving_up(view, [node]))
 
     def _look_again(self, seen: Observation) -> None:
         if seen.again:

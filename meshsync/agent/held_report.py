@@ -20,9 +20,9 @@ def held_changes(agent: Agent, folder: Folder) -> list[api.HeldChange]:
 
 
 def find_held(agent: Agent, hold: str) -> Folder:
-    """Return the folder in which `hold` is. Raises NotFound."""
+    """Return the folder in which `hold` is, or was, if its rejection could not bring all back. Raises NotFound."""
     for folder in agent.folders.values():
-        if folder.guard.find(hold) is not None:
+        if folder.guard.find(hold) is not None or folder.sought.of(hold):
             return folder
     raise NotFound(f"nothing is held under {hold}", next_step="meshsync held")
 

@@ -35,7 +35,7 @@ from meshsync.content.record import Kind
 from meshsync.content.ticket import parse_ticket
 from meshsync.errors import ConfigError, NotFound, PeerTimeout
 from meshsync.ids import short
-from meshsync.limits import VERSIONS_LISTED_MAX, WAIT_NOTICE_S
+from meshsync.limits import LOST_TOLD_MAX, VERSIONS_LISTED_MAX, WAIT_NOTICE_S
 from meshsync.roles import Role
 
 _ROLES = {"owner": Role.OWNER, "writer": Role.WRITER, "reader": Role.READER, "backup": Role.BACKUP}
@@ -246,7 +246,8 @@ class Service:
         assert folder.loop is not None
         decided = await folder.loop.decisions.ask(hold, verb)
         decision: api.Decision = "released" if verb is Verb.RELEASE else "rejected"
-        return api.HoldResult(id=hold, decision=decision, count=decided.count, kept_in=decided.kept_in)
+        lost = [display(path) for path in decided.lost[:LOST_TOLD_MAX]]
+        return api.HoldResult(id=hold, decision=decision, count=decided.count, kept_in=decided.kept_in, lost=lost)
 
     async def why(self, path: str) -> api.Why:
         folder, inside = versions_report.locate(self._agent, path)

@@ -13,7 +13,7 @@ from meshsync.agent.link_table import route
 from meshsync.agent.observer import display
 from meshsync.content.record import Kind
 from meshsync.folder.types import Reason
-from meshsync.ids import RecordId, short
+from meshsync.ids import NodeId, RecordId, dot_parts, short
 from meshsync.sync.disk_rows import Path
 from meshsync.sync.safety import Side
 from meshsync.transport.base import Link
@@ -175,6 +175,15 @@ def health(agent: Agent) -> list[api.HealthItem]:
             for path, why in sorted(loop.blocked().items())[:20]:
                 what = f"{folder.name}: {display(path)} waits"
                 items.append(api.HealthItem(what=what, why=why, next=help_for(why, path)))
+            for path, (node, rejected) in sorted(folder.sought.lost.items())[:20]:
+                items.append(
+                    api.HealthItem(
+                        what=f"{folder.name}: {display(path)} could not be brought back",
+                        why=lost_because(agent, folder, node),
+                        next=f"Start meshsync on a device that may have it, or give it up: meshsync release {rejected}",
+                        code="SourceUnavailable",
+                    )
+                )
             for path in sorted(loop.only_here())[:20]:
                 items.append(
                     api.HealthItem(
@@ -212,6 +221,21 @@ def health(agent: Agent) -> list[api.HealthItem]:
     if agent.dialer.unavailable:
         items.append(api.HealthItem(what="devices on this network cannot be found", why=agent.dialer.unavailable))
     return items
+
+
+def lost_because(agent: Agent, folder: Folder, node: NodeId) -> str:
+    """Return why a rejection could not bring `node` back: who wrote it, and who was not asked for it."""
+    view, membership, names = folder.replica.view, folder.replica.membership, agent.names()
+    face = view.face(node)
+    chain = [] if face is None or face.version is None else folder.replica.chains.rows(dot_parts(face.version)[0])
+    author = names.get(chain[0].device, short(chain[0].device)) if chain else "a device"
+    why = f"{author} wrote it, it was last here and was deleted here, and nobody who can be reached now has it"
+    away = sorted(
+        name
+        for device, name in names.items()
+        if device != agent.keys.device and membership.may_read(device) and device not in folder.peers
+    )
+    return why + (f"; not reachable: {', '.join(away)}" if away else "")
 
 
 def relay_states(agent: Agent) -> list[api.RelayState]:

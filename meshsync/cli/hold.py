@@ -71,6 +71,10 @@ def _done(answer: Answer) -> None:
     say(f"{what} {printable(answer['id'])}: {count(answer['count'])} files. Next: meshsync wait")
     if answer["kept_in"]:
         say(f"What was here instead is kept in {home_relative(answer['kept_in'])}")
+    for path in answer["lost"]:
+        say(f"Not brought back, for nobody who can be reached has it: {printable(path)}")
+    if answer["lost"]:
+        say(f"Start meshsync on a device that may have it, or give it up: meshsync release {printable(answer['id'])}")
 
 
 def _show(answer: Answer) -> None:
