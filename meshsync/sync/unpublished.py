@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
 
-from meshsync.content.record import Attr, Drop, Place, Put
+from meshsync.content.record import Attr, Drop, Kind, Place, Put
 from meshsync.ids import NodeId
 from meshsync.sync.disk_rows import Path
 from meshsync.sync.draft import Draft
@@ -51,6 +51,8 @@ def overtaken(own: Frozen, synced: SyncedTree, view: View) -> list[NodeId]:
             if is_removed(row, view):
                 found.append(node)
         elif (face.versions, face.parent, face.name) != (row.versions, row.parent, row.natural):
+            found.append(node)
+        elif row.kind is Kind.FILE and face.executable != row.executable:  # an attribute has no version
             found.append(node)
     return found
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from meshsync.content.record import Drop, Dropped, Put
+from meshsync.content.record import Attr, Drop, Dropped, Put
 from meshsync.ids import ROOT
 from meshsync.metalog.membership_entry import ChangeRole
 from meshsync.roles import Role
@@ -110,3 +110,21 @@ async def test_a_writer_that_is_demoted_keeps_what_it_had_not_published(tmp_path
         await scene.gets(owner, b"theirs", b"comes in")
         await scene.until(lambda: loop.settled and loop.only_here() == {(b"mine",)})
         assert scene.files() == {b"mine": b"not told", b"theirs": b"comes in"}
+
+
+@pytest.mark.slow
+async def test_an_exec_bit_that_comes_overtakes_a_reader_s_edit_as_a_version_does(tmp_path: Path) -> None:
+    async with open_scene(tmp_path) as scene:
+        loop = scene.folder.loop
+        assert loop is not None
+        owner = await demoted(scene)
+        await scene.gets(owner, b"tool", b"theirs")
+        await scene.until(lambda: loop.settled)
+        (scene.root / "tool").write_bytes(b"mine")
+        await scene.until(lambda: loop.only_here() == {(b"tool",)})
+        shown = scene.folder.replica.view.resolve((b"tool",))
+        assert shown is not None
+        owner.write(Attr(shown.face.node, True))
+        wanted = {b"tool": b"theirs", b"tool (conflict, only here)": b"mine"}
+        await scene.until(lambda: loop.settled and scene.files() == wanted)
+        assert (scene.root / "tool").stat().st_mode & 0o100

@@ -716,4 +716,29 @@ FAULTS = (
         "    if rows[0].stat is None or matched.hidden:\n",
         ("tests/sync/test_found_by_seeds.py",),
     ),
+    # --- what cannot be had, and what may not be told -------------------------------------------------------------
+    Fault(
+        "what nobody has is waited for after a rejection",
+        "P18",
+        "meshsync/agent/sought.py",
+        "            if face is not None and not self._sources.kept(face.versions):\n",
+        "            if False:\n",
+        ("tests/agent/test_agent_sought.py -m slow",),
+    ),
+    Fault(
+        "what nobody had is never asked for again",
+        "P18",
+        "meshsync/agent/sought.py",
+        "not names <= self._asked or now >= self._retry_s",
+        "now >= self._retry_s",
+        ("tests/agent/test_agent_sought.py -m slow",),
+    ),
+    Fault(
+        "an exec bit that comes leaves a reader's edit in its place",
+        "P2",
+        "meshsync/sync/unpublished.py",
+        "face.executable != row.executable:",
+        "False:",
+        ("tests/agent/test_agent_reader.py -m slow",),
+    ),
 )
