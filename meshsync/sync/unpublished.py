@@ -50,9 +50,12 @@ def overtaken(own: Frozen, synced: SyncedTree, view: View) -> list[NodeId]:
         if face is None:
             if is_removed(row, view):
                 found.append(node)
-        elif (face.versions, face.parent, face.name) != (row.versions, row.parent, row.natural):
-            found.append(node)
-        elif row.kind is Kind.FILE and face.executable != row.executable:  # an attribute has no version
+        elif (face.versions, face.parent, face.name, face.executable) != (
+            row.versions,
+            row.parent,
+            row.natural,
+            row.executable if row.kind is Kind.FILE else face.executable,  # an attribute has no version
+        ):
             found.append(node)
     return found
 
