@@ -182,14 +182,19 @@ class _Planner:
             self._out.actions.append(SetAttr(shown.face.node, place, shown.executable, mtime_ns, source.stat, rows))
         elif not moved:
             self._note(source, rows)
-        self._forget({row.node for row in source.rows} - set(shown.nodes), rows[0].node)
+        self._forget({row.node for row in source.rows} - set(shown.nodes), rows)
 
-    def _forget(self, nodes: set[NodeId], heir: NodeId) -> None:
-        """Those of `nodes` that are shown no more leave the object to `heir`, which what lies in it belongs to now.
+    def _forget(self, nodes: set[NodeId], rows: tuple[SyncedRow, ...]) -> None:
+        """Those of `nodes` that are shown no more leave the object to the first of `rows`, with what lies in it.
 
-        That may be what waits, as a removal that is held: without its directory's row its own would name nothing.
+        That may be what waits, as a removal that is held: without its directory's row its own would name nothing. They
+        stay where no row is left to take it over.
         """
         gone = sorted(node for node in nodes if self._view.face(node) is None)
+        if not rows:
+            self._out.forgotten += [node for node in gone if not self._synced.names((node,))]
+            return
+        heir = rows[0].node
         self._out.forgotten += gone
         for node in gone:
             for name in self._synced.names((node,)):
