@@ -1,11 +1,14 @@
 """Carries out planned actions on disk, in a thread, and says what is true afterwards.
 
 Invariant: before a file is put in place the intent is in the index; after it is there, synced rows and chunk locations
-are written in one transaction. An action that meets something unexpected changes nothing and is planned again.
+are written in one transaction. While the index refuses that, what was done stays known here and nothing else may be
+planned; a crash then finds it by the intents. An action that meets something unexpected changes nothing and is planned
+again. Out of the tree only what apply itself made is removed; anything else in the way there goes into the tree.
 """
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 
@@ -37,6 +40,8 @@ from meshsync.sync.actions import (
 from meshsync.sync.disk_rows import LocalRow, Path, Stat, SyncedRow
 from meshsync.sync.settle import made_row
 
+log = logging.getLogger(__name__)
+
 
 @dataclass(slots=True)
 class Applied:
@@ -52,6 +57,7 @@ class Applied:
     blocked: list[tuple[Action, Path, Blocked]] = field(default_factory=list)
     damaged: list[tuple[Action, IntegrityError]] = field(default_factory=list)
     made: list[NodeId] = field(default_factory=list)  # that stood in intents for what is made out of the tree
+    unsynced: set[Path] = field(default_factory=set)  # directories that are to be made durable before it is recorded
 
 
 Made = WriteFile | MakeLink | MakeDirectory
@@ -70,7 +76,10 @@ class Prepared:
 
 
 class ActionRunner:
-    """Runs actions one after another. `intend` records intents durably; `record` makes what was applied durable."""
+    """Runs actions one after another. `intend` records intents durably; `record` makes what was applied durable.
+
+    After each `run`, `record` is called until it returns; nothing is run or planned before.
+    """
 
     def __init__(
         self,
@@ -82,11 +91,13 @@ class ActionRunner:
         self._applier = applier
         self._keys = keys
         self._intend = intend
-        self._record = record
+        self._write = record
         self._left: dict[Path, DiskStat] = {}  # what this run put where, which its plan could not know
         self._unmoved: set[Path] = set()  # where a move of this run failed: what its plan thinks lies there does not
         self._unplaced: dict[Path, DiskStat] = {}  # what this run made out of the tree and did not move into it
         self._left_in: set[Path] = set()  # parked directories of which this run could not remove all that it was to
+        self._half_made: set[Path] = set()  # where a run made a directory out of the tree, perhaps: the disk refused
+        self._uncleared: dict[Path, DiskStat] = {}  # what any run made out of the tree and could not remove there
 
     def prepare(self, actions: Sequence[WriteFile], staged: dict[NodeId, Staged]) -> Prepared:
         """Make staged files durable and check them. Blocking; several threads may prepare different files at once."""
@@ -116,9 +127,10 @@ class ActionRunner:
         return prepared
 
     def run(self, actions: Sequence[Action], staged: dict[NodeId, Staged], prepared: Sequence[Prepared]) -> Applied:
-        """Carry out `actions` in order. Blocking.
+        """Carry out `actions` in order, and return what is then to be recorded. Blocking.
 
         `staged` holds the content of each WriteFile by its node; `prepared` is what `prepare` said of all of them.
+        Raises ResourceError if intents cannot be recorded: then nothing was done.
         """
         applied = Applied()
         self._left, self._unplaced, self._unmoved, self._left_in = {}, {}, set(), set()
@@ -141,14 +153,26 @@ class ActionRunner:
                 applied.made.append(row.node)
         self._intend(intents)
         unfit = {id(found[0]) for found in (*applied.damaged, *applied.blocked, *applied.changed)}
-        with self._applier.batch():
-            for action in actions:
-                if id(action) not in unfit:
-                    self._run_one(action, staged, applied)
-            for path, stat in self._unplaced.items():
-                self._clear(path, stat)  # the plan was given up half-way; no row will ever name it
-        self._record(applied, staged)
+        try:
+            with self._applier.batch():
+                for action in actions:
+                    if id(action) not in unfit:
+                        self._run_one(action, staged, applied)
+                for path, stat in self._unplaced.items():
+                    self._clear(path, stat)  # the plan was given up half-way; no row will ever name it
+        except ResourceError as error:  # what is done is done: it must be told from what its user did
+            log.warning("%s", error)
+            touched = [*(row.path for row in applied.local), *applied.removed]
+            touched += [path for before, now, _ in applied.moved for path in (before, now)]
+            applied.unsynced.update(path[:-1] for path in touched)
         return applied
+
+    def record(self, applied: Applied, staged: dict[NodeId, Staged]) -> None:
+        """Make what a run did durable. Blocking. Raises ResourceError: call it again, nothing else may come before."""
+        for directory in list(applied.unsynced):
+            self._applier.sync_directory(directory)
+            applied.unsynced.discard(directory)
+        self._write(applied, staged)
 
     def _verify(self, file: StagedFile, chunks: Sequence[tuple[ChunkId, int]]) -> None:
         keys = self._keys()
@@ -178,9 +202,10 @@ class ActionRunner:
             return
         outcome = self._act(action, path, staged)
         if isinstance(outcome, Changed) and outcome.stat is not None and _makes_parked(action):
-            # Nothing has a row there: a plan that was given up by a crash left it, and it can be made again.
-            self._clear(path, outcome.stat)
+            self._make_room(path, outcome.stat)  # no row names what lies there
             outcome = self._act(action, path, staged)
+        if isinstance(outcome, Blocked) and isinstance(action, MakeDirectory) and _makes_parked(action):
+            self._half_made.add(path)
         if isinstance(action, Remove) and isinstance(path, ParkedPath):
             outcome = self._remove_moved(action, path, outcome)
             outcome = self._bring_back(action, path, outcome)
@@ -203,10 +228,28 @@ class ActionRunner:
             applied.done.append(action)
             self._note(action, path, outcome, applied)
 
-    def _clear(self, path: Path, stat: DiskStat) -> None:
-        """Remove a parked object that nothing has a row of; a directory that holds something stays."""
-        if isinstance(self._applier.remove_directory(path, stat), Changed):
-            self._applier.remove_file(path, stat)
+    def _clear(self, path: Path, stat: DiskStat) -> bool:
+        """Remove a parked object that a run made and no row names; return whether it is away.
+
+        A directory that holds something stays.
+        """
+        outcome = self._applier.remove_directory(path, stat)
+        if isinstance(outcome, Changed):
+            outcome = self._applier.remove_file(path, stat)
+        if isinstance(outcome, Done):
+            self._uncleared.pop(path, None)
+            return True
+        self._uncleared[path] = stat
+        return False
+
+    def _make_room(self, path: Path, stat: DiskStat) -> None:
+        """Free a parked place: remove what apply itself made there and could not remove; else its user gets it back."""
+        if self._uncleared.get(path) == stat and self._clear(path, stat):
+            return
+        if path in self._half_made and isinstance(self._applier.remove_directory(path, stat), Done):
+            self._half_made.discard(path)  # it was made, empty as it is, and could not be made durable
+            return
+        self._applier.move(path, _recovered(stat), stat)
 
     def _remove_moved(self, action: Remove, path: Path, outcome: Outcome) -> Outcome:
         """Remove what no row knows to have been moved out of the tree: a crash, or a removal that failed, moved it."""
@@ -232,7 +275,7 @@ class ActionRunner:
             stat = None if path in self._left_in else _disk(action.expected)
         if stat is None:
             return outcome
-        moved = self._applier.move(path, (b"recovered %d %d" % (stat.inode, stat.ctime_ns),), stat)
+        moved = self._applier.move(path, _recovered(stat), stat)
         return Done(None) if isinstance(moved, Done) else moved
 
     def _act(self, action: Action, path: Path, staged: dict[NodeId, Staged]) -> Outcome:
@@ -315,6 +358,11 @@ def _move_intents(action: Move) -> list[Intended]:
 
 def _makes_parked(action: Action) -> bool:
     return isinstance(action, Made) and isinstance(action.target, Parked)
+
+
+def _recovered(stat: DiskStat) -> Path:
+    """Return where in the tree its user finds an object that lay out of it."""
+    return (b"recovered %d %d" % (stat.inode, stat.ctime_ns),)
 
 
 def _above(action: Action) -> list[Path]:

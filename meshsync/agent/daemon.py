@@ -34,9 +34,9 @@ from meshsync.agent.pairing import serve_pairing
 from meshsync.agent.relay_client import RelayClient
 from meshsync.crypto.identity import DeviceKeys
 from meshsync.discovery.base import Discovery
-from meshsync.errors import ConfigError, LinkClosed, MeshsyncError
+from meshsync.errors import ConfigError, LinkClosed, MeshsyncError, ResourceError
 from meshsync.ids import DeviceId, FolderId, short
-from meshsync.limits import NEWCOMER_LINK_S, NEWCOMER_LINKS_MAX, RELAYS_MAX
+from meshsync.limits import NEWCOMER_LINK_S, NEWCOMER_LINKS_MAX, RELAYS_MAX, RETRY_BLOCKED_S
 from meshsync.metalog.membership_entry import SetRelay
 from meshsync.runtime import Runtime
 from meshsync.transport.base import Endpoint, Link, Policy
@@ -89,6 +89,7 @@ class Agent:
         self.started_s = runtime.monotonic()
         self.stopping = asyncio.Event()
         self.discovery_problem = ""
+        self.unopened: dict[FolderId, ResourceError] = {}  # folders that wait for their index, and why
         self.joining: dict[bytes, asyncio.Future[Link]] = {}  # by a ticket's discovery key
         self.seeking: dict[bytes, Callable[[Link], None]] = {}  # by a code's discovery key; is given each new link
         self._discoveries = discoveries
@@ -101,7 +102,10 @@ class Agent:
     # --- life ---------------------------------------------------------------------------------------------
 
     async def start(self) -> None:
-        """Begin everything. Raises ConfigError, ResourceError, IndexCorrupt; then nothing is left running."""
+        """Begin everything. Raises ConfigError, ResourceError, IndexCorrupt; then nothing is left running.
+
+        A folder whose index the disk refuses now is opened later: `unopened` says why it waits.
+        """
         runtime = self.runtime
         self.keys = await runtime.in_thread(device_key.load_or_create, self.home, runtime)
         policy = Policy(
@@ -123,7 +127,11 @@ class Agent:
         for text in self.options.relays:
             self.add_relay(parse_relay_address(text))
         for found in await runtime.in_thread(folder_home.existing, self.home.path):
-            await self.open_folder(found)
+            try:
+                await self.open_folder(found)
+            except ResourceError as error:
+                self.unopened[found.folder] = error
+                self.keep_running(self._open_later(found), "open folder")
         self._tasks["accept"] = runtime.spawn(self._accept(), "accept links")
         self._tasks["refresh"] = runtime.spawn(self._refresh_loop(), "refresh")
         for discovery in self._discoveries:
@@ -169,6 +177,18 @@ class Agent:
         self._tasks[f"folder {folder.id.hex()}"] = self.runtime.spawn(self._follow(folder), "follow membership")
         self.refresh()
         return folder
+
+    async def _open_later(self, found: FolderHome) -> None:
+        """Open a folder whose index is refused by the disk as soon as that is over; the others go on meanwhile."""
+        while found.folder in self.unopened:
+            await self.runtime.sleep(RETRY_BLOCKED_S)
+            try:
+                await self.open_folder(found)
+            except ResourceError as error:
+                self.unopened[found.folder] = error
+            else:
+                del self.unopened[found.folder]
+            self.note_change()
 
     async def close_folder(self, folder: Folder) -> None:
         """Stop syncing a folder."""

@@ -129,6 +129,7 @@ class Folder:
         self.name = (self.meta.get(NAME_KEY) or b"").decode()
         self._inviter = self.meta.get(JOINING_KEY)
         self.joining = self._inviter is not None
+        self._joins_again: asyncio.Task[None] | None = None  # while the index refuses to take that it joined
         self.refusals: dict[DeviceId, MeshsyncError] = {}  # why a relay takes nothing more now
         self.linked_relays: set[DeviceId] = set()
         self._store = FolderStore(self.database)
@@ -287,7 +288,7 @@ class Folder:
     async def _finish_intents(self, observer: Observer, applier: Applier) -> None:
         """Take what a crash kept apply from recording for applied, before anything is planned."""
         parked = await self._once_possible(applier.parked)
-        intents = await self._runtime.in_thread(self._store.intents)
+        intents = await self._once_possible(self._store.intents)
         paths = [intent.path for intent in intents if intent.path is not None]
         if paths:
             await self._runtime.in_thread(observer.look, paths)
@@ -306,10 +307,13 @@ class Folder:
             await self._runtime.in_thread(applier.unpark, number, (name,))
         read = observer.hashed
         hashed = {row.node: read[path] for row in rows if (path := self.synced.path_of(row.node)) in read}
-        await self._runtime.in_thread(self._store.keep_rows, rows, lost, hashed)
-        await self._runtime.in_thread(
-            self._store.forget_intents, [row.node for intent in intents for row in intent.rows]
-        )
+
+        def record() -> None:
+            with self.database.transaction():
+                self._store.keep_rows(rows, lost, hashed)
+                self._store.forget_intents([row.node for intent in intents for row in intent.rows])
+
+        await self._once_possible(record)
 
     async def _follow_replica(self) -> None:
         count = 0
@@ -457,11 +461,27 @@ class Folder:
                 return
 
     def _joined(self) -> None:
+        try:
+            with self.database.transaction():
+                self.guard.set_baseline(self.replica.view.vector)
+                self.meta.delete(JOINING_KEY)
+        except ResourceError as error:
+            self.problems[DeviceId(b"")] = f"{error.what}. {error.next_step}"
+            if self._joins_again is None:
+                self._joins_again = self._runtime.spawn(self._join_again(), "join again")
+                self._tasks.append(self._joins_again)
+            return
         self.joining = False
-        with self.database.transaction():
-            self.guard.set_baseline(self.replica.view.vector)
-            self.meta.delete(JOINING_KEY)
         self._wake()
+
+    async def _join_again(self) -> None:
+        """What made this device joined stays true: record it as soon as the index takes it."""
+        while self.joining:
+            await self._runtime.sleep(RESCAN_LIMITED_S / 6)
+            if self.joining:
+                self._joined()
+        self.problems.pop(DeviceId(b""), None)
+        self._changed()
 
     def reader(self, relay: DeviceId) -> RelayReader:
         """Return the one reader of that relay's log."""

@@ -1,7 +1,8 @@
 """Sequences the work on one folder: look at the disk, plan, publish, fetch, apply; again whenever something changed.
 
-Invariant: one round at a time; trees change only here. What a round could not do is in the next round's scope, so a
-crash, a full disk or a missing source delays and never loses work. No decision is made here: `reconcile` plans.
+Invariant: one round at a time; trees change only here; what was applied is recorded before anything else is planned,
+however often the index refuses it. What a round could not do is in the next round's scope, so a crash, a full disk or
+a missing source delays and never loses work. No decision is made here: `reconcile` plans.
 """
 
 from __future__ import annotations
@@ -120,6 +121,7 @@ class FolderLoop:
         self._planned_to_write = self._may_write
         self._moved: dict[Content, Hashed] = {}  # of the plan that is being recorded
         self._waiting: set[NodeId] = set()  # among others for what could not be observed
+        self._unrecorded: tuple[list[Group], dict[NodeId, Staged], Applied] | None = None  # done on disk
         self._given_up: set[NodeId] = set()  # of groups that failed: the next plan may not want their contents
 
     # --- what others see ------------------------------------------------------------------------------------
@@ -227,6 +229,7 @@ class FolderLoop:
             # Until one member's whole log is here, what lies on this disk cannot be told from what others have.
             self.phase = "syncing"
             return False
+        await self._record_applied()
         if self.decisions and self._first_scan_done:
             await self.decisions.carry_out()
             self._replan = True
@@ -357,12 +360,12 @@ class FolderLoop:
         """Record what is true already, publish what the user did; return whether anything was published."""
         await self._runtime.in_thread(self._find_moved, plan)
         if plan.settled or plan.forgotten:
+            hashed = self._hashed_of(plan.settled)
+            await self._runtime.in_thread(self._store.keep_rows, plan.settled, plan.forgotten, hashed)
             for row in plan.settled:
                 self._synced.put(row)
             for node in plan.forgotten:
                 self._synced.remove(node)
-            hashed = self._hashed_of(plan.settled)
-            await self._runtime.in_thread(self._store.keep_rows, plan.settled, plan.forgotten, hashed)
             self._drop_hashed(plan.settled)
         if not len(plan.publish):
             return False
@@ -533,6 +536,16 @@ class FolderLoop:
         tasks = [self._runtime.spawn(job, "prepare files") for job in jobs]
         prepared = [await task for task in tasks]
         applied = await self._runtime.in_thread(self._runner.run, actions, staged, prepared)
+        self._unrecorded = (groups, staged, applied)
+        await self._record_applied()
+
+    async def _record_applied(self) -> None:
+        """Record what was applied last, unless that is done. Raises ResourceError: the next round begins with it."""
+        if self._unrecorded is None:
+            return
+        groups, staged, applied = self._unrecorded
+        await self._runtime.in_thread(self._runner.record, applied, staged)
+        self._unrecorded = None
         self.guard.saved()
         self.guard.done(Side.APPLY, {node for action in applied.done for node in (action.node, *gone_by(action))})
         self._believe(applied)

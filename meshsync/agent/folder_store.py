@@ -19,6 +19,9 @@ from meshsync.index.tree_rows import TreeRows
 from meshsync.limits import SYNCED_ROW_BYTES_MAX
 from meshsync.sync.disk_rows import Intent, Path, Stat, SyncedRow
 
+_NUMBER_BYTES = 2
+"""After the node in the key of its second and further intents."""
+
 
 class _Row(Record, frozen=True):
     versions: tuple[bytes, ...]
@@ -86,7 +89,6 @@ class FolderStore:
         self.chunks = ChunkRows(database)
         self._synced = TreeRows(database, "synced")
         self._intents = TreeRows(database, "intent")
-        self._intent_keys: dict[NodeId, list[NodeId]] = {}  # first node of intents → where they are
 
     def synced(self) -> list[SyncedRow]:
         """Return all synced rows."""
@@ -95,12 +97,10 @@ class FolderStore:
     def intents(self) -> list[Intent]:
         """Return the intents of applies that were begun and not recorded."""
         found = []
-        self._intent_keys.clear()
-        for key, data in self._intents.all():
+        for _, data in self._intents.all():
             kept = decode(_Intent, data, SYNCED_ROW_BYTES_MAX)
             rows = tuple(unpack_row(NodeId(node), row) for node, row in kept.rows)
             found.append(Intent(kept.path, kept.inode, rows))
-            self._intent_keys.setdefault(rows[0].node, []).append(key)
         return found
 
     def intend(self, intents: Sequence[tuple[Path | None, int, tuple[SyncedRow, ...]]]) -> None:
@@ -110,16 +110,17 @@ class FolderStore:
             return
         with self.database.transaction():
             self.forget_intents({rows[0].node for _, _, rows in intended})
+            counts: dict[NodeId, int] = {}
             for path, inode, rows in intended:
                 node = rows[0].node
-                keys = self._intent_keys.setdefault(node, [])
-                keys.append(NodeId(node + len(keys).to_bytes(2, "big")) if keys else node)
+                number = counts[node] = counts.get(node, -1) + 1
+                key = NodeId(node + number.to_bytes(_NUMBER_BYTES, "big")) if number else node
                 data = encode(_Intent(path, inode, tuple((bytes(row.node), pack_row(row)) for row in rows)))
-                self._intents.put([(keys[-1], data)])
+                self._intents.put([(key, data)])
 
     def forget_intents(self, nodes: Iterable[NodeId]) -> None:
         """Remove intents that were carried out or given up."""
-        self._intents.delete([key for node in nodes for key in self._intent_keys.pop(node, [node])])
+        self._intents.delete_numbered(nodes, _NUMBER_BYTES)
 
     def keep_rows(
         self,

@@ -35,6 +35,7 @@ from meshsync.limits import (
     OVERTAKEN_TOLD_MAX,
     RECORDS_PAGE_ITEMS_MAX,
     REFUSED_TOLD_MAX,
+    RETRY_BLOCKED_S,
     SEEN_MAX,
 )
 from meshsync.metalog.admission import beyond_pins, is_apart, may_append_entry
@@ -149,6 +150,7 @@ class Replica:
         self._own: ChainHead | None = None
         self._own_is_doubted = False
         self._unlisted: list[VersionRow] = []
+        self._lists_again: asyncio.Task[None] | None = None
         self._seen_before: set[ChainHead] = set()
 
     # --- start ---------------------------------------------------------------------------------------------
@@ -208,6 +210,8 @@ class Replica:
 
     async def close(self) -> None:
         """Wait until no change is under way. Nobody may begin another."""
+        if self._lists_again is not None:
+            self._lists_again.cancel()
         async with self._lock:
             pass
 
@@ -429,13 +433,24 @@ class Replica:
             rows.extend(self._apply(item.entry, item.row.time))
         self._unlisted += rows
         await self._runtime.in_thread(self._list)
+        if self._unlisted and self._lists_again is None:
+            self._lists_again = self._runtime.spawn(self._list_again(), "list versions")
+        self.changes.note()
+
+    async def _list_again(self) -> None:
+        """What is not listed is brought to no relay: list it as soon as the index takes it."""
+        while self._unlisted:
+            await self._runtime.sleep(RETRY_BLOCKED_S)
+            async with self._lock:
+                await self._runtime.in_thread(self._list)
+        self._lists_again = None
         self.changes.note()
 
     def _list(self) -> None:
         try:
             self._list_versions(tuple(self._unlisted))
             self._unlisted.clear()
-        except MeshsyncError as error:  # they are listed with the next ones, or at the next start
+        except MeshsyncError as error:  # they are listed with the next ones, or a little later
             log.warning("versions are not listed yet: %s", error)
 
     def _list_versions(self, rows: Sequence[VersionRow]) -> None:
@@ -597,9 +612,7 @@ class Replica:
                     self._overtake(entry, mine[0].author, "")
                 return False
             membership, winners, losers = outcome.membership, list(outcome.winners), mine
-        self.membership_chain = [*self.membership_chain[:base], *winners]
-        self.membership = membership
-        await self._membership_changed(base)
+        await self._change_membership([*self.membership_chain[:base], *winners], membership, base)
         for entry in losers:
             own = entry.author == self.device.device
             self._overtake(entry, winners[0].author, await self._propose_again(entry.change) if own else "")
@@ -629,18 +642,22 @@ class Replica:
         membership = self.membership
         for entry in entries:
             membership = membership.apply(entry)
-        start = len(self.membership_chain)
-        self.membership = membership
-        self.membership_chain.extend(entries)
-        await self._membership_changed(start)
+        await self._change_membership([*self.membership_chain, *entries], membership, len(self.membership_chain))
 
-    async def _membership_changed(self, start: int) -> None:
-        self._membership_at = {entry.id: at for at, entry in enumerate(self.membership_chain)}
-        if self.unreadable or self.quarantined:
-            # What is shown from now on enters the history, at the next start if this one does not come to it.
-            await self._runtime.in_thread(self.meta.delete, LISTED_KEY)
-        has_more = await self._runtime.in_thread(self._take_keys)
-        await self._runtime.in_thread(self._write_membership, start)
+    async def _change_membership(self, chain: list[OpenedMembership], membership: Membership, start: int) -> None:
+        """Stand on another chain, whose entries from `start` on are new. If it cannot be written, all is as before."""
+        before = self.membership_chain, self.membership, self._membership_at, self.keys, self.key_problem
+        self.membership_chain, self.membership = chain, membership
+        self._membership_at = {entry.id: at for at, entry in enumerate(chain)}
+        try:
+            if self.unreadable or self.quarantined:
+                # What is shown from now on enters the history, at the next start if this one does not come to it.
+                await self._runtime.in_thread(self.meta.delete, LISTED_KEY)
+            has_more = await self._runtime.in_thread(self._take_keys)
+            await self._runtime.in_thread(self._write_membership, start)
+        except MeshsyncError:
+            self.membership_chain, self.membership, self._membership_at, self.keys, self.key_problem = before
+            raise
         self._judge_anew(has_more)
         self.changes.note()
 

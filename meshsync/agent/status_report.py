@@ -150,6 +150,9 @@ def health(agent: Agent) -> list[api.HealthItem]:
         name = agent.folders[told.ticket.folder].name if told.ticket.folder in agent.folders else "a folder"
         what = f"{name}: code {told.code.number} was tried with wrong words and admits nobody any more"
         items.append(api.HealthItem(what=what, why="mistyped, or guessed by somebody else", next="meshsync share PATH"))
+    for waiting, refusal in agent.unopened.items():
+        what = f"folder {short(waiting)} is not open yet"
+        items.append(api.HealthItem(what=what, why=refusal.what, next=refusal.next_step, code=type(refusal).__name__))
     for folder in agent.folders.values():
         if folder.parted:
             items.append(members_health.parted(folder))

@@ -7,6 +7,7 @@ Each method blocks (`runtime.in_thread`), is durable when it returns Done, and m
 
 from __future__ import annotations
 
+import os
 import stat as modes
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -81,6 +82,19 @@ class Applier:
                 self._swapper.directories.end()
             except OSError as error:
                 raise ResourceError(f"a directory cannot be made durable: {error.strerror}") from error
+
+    def sync_directory(self, path: RelativePath) -> None:
+        """Make the entries of the directory `path` durable; one that is gone needs nothing. Raises ResourceError."""
+        try:
+            with self._root.directory(path) as fd:
+                self._syscalls.fsync(fd)
+        except OSError as error:
+            if error.errno not in faults.ABSENT:
+                raise ResourceError(
+                    f"a directory cannot be made durable: {error.strerror}",
+                    path=os.fsdecode(b"/".join(path)),
+                    next_step="Check the disk: meshsync goes on by itself.",
+                ) from error
 
     def replace(
         self, path: RelativePath, staged: StagedFile, expected: Stat | None, keep: Keep | None = None

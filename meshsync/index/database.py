@@ -11,12 +11,16 @@ import sqlite3
 import threading
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from meshsync.errors import FormatUnsupported, IndexCorrupt, ResourceError, StorageFull
 from meshsync.index.schema import TABLES, UPGRADES, VERSION
 
 Row = tuple[Any, ...]
+
+
+_REFUSED: Final = (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN)
+"""Primary codes by which the disk, not the caller, refused."""
 
 
 class Database:
@@ -56,8 +60,17 @@ class Database:
             yield
         except sqlite3.OperationalError as error:
             if error.sqlite_errorcode == sqlite3.SQLITE_FULL:
-                raise StorageFull("no space left for the index", path=str(self.path)) from error
-            raise ResourceError(f"the index cannot be used: {error}", path=str(self.path)) from error
+                raise StorageFull(
+                    "no space left for the index",
+                    path=str(self.path),
+                    next_step="Free some space there: meshsync goes on by itself.",
+                ) from error
+            refused = error.sqlite_errorcode & 0xFF in _REFUSED
+            raise ResourceError(
+                f"the index cannot be used: {error}",
+                path=str(self.path),
+                next_step="Check the disk and its permissions: meshsync goes on by itself." if refused else "",
+            ) from error
         except sqlite3.DatabaseError as error:
             raise IndexCorrupt(
                 f"the index is damaged: {error}", path=str(self.path), next_step="Run: meshsync doctor"
@@ -65,7 +78,10 @@ class Database:
 
     @contextlib.contextmanager
     def transaction(self) -> Iterator[None]:
-        """Make all calls inside one atomic, durable step; nested ones join the outer. An exception undoes all."""
+        """Make all calls inside one atomic, durable step; nested ones join the outer. An exception undoes all.
+
+        So does a refused commit: the next transaction begins anew. Raises StorageFull, ResourceError, IndexCorrupt.
+        """
         with self._lock, self._errors():
             if self._depth:
                 yield
@@ -74,12 +90,13 @@ class Database:
             self._depth = 1
             try:
                 yield
+                self._connection.execute("COMMIT")
             except BaseException:
-                self._depth = 0
-                self._connection.execute("ROLLBACK")
+                if self._connection.in_transaction:  # of some errors SQLite has undone it by itself
+                    self._connection.execute("ROLLBACK")
                 raise
-            self._depth = 0
-            self._connection.execute("COMMIT")
+            finally:
+                self._depth = 0
 
     def execute(self, sql: str, values: Iterable[object] = ()) -> list[Row]:
         """Run one statement and return its rows."""

@@ -144,6 +144,14 @@ def test_what_a_crash_left_parked_does_not_stop_the_next_plan(
     assert (tree.path / "f").is_dir() == (make is MakeDirectory)
 
 
+def test_what_apply_did_not_make_itself_is_never_removed_from_a_parked_place(tree: FolderTree) -> None:
+    (tree.path / ".meshsync" / "parked-0").write_text("the only copy")
+    applied = run(tree, *made_in_place_of(tree, b"f", MakeDirectory))
+    assert not applied.changed and not applied.blocked and parked(tree) == set()
+    (found,) = tree.path.glob("recovered *")
+    assert found.read_text() == "the only copy"
+
+
 def test_what_its_user_changed_before_it_was_parked_comes_back_into_the_tree(tree: FolderTree) -> None:
     before = row_of(tree, b"f")
     parked_directory = tree.path / ".meshsync" / "parked-0"
@@ -272,4 +280,20 @@ def test_what_a_node_passes_through_is_intended_place_by_place(tmp_path: Path) -
     assert [intent.rows for intent in FolderStore(database).intents()] == [(row,), (after,)]
     store.forget_intents([row.node])
     assert FolderStore(database).intents() == []
+    database.close()
+
+
+def test_intents_that_could_not_be_forgotten_are_forgotten_when_they_can(tmp_path: Path) -> None:
+    database = Database(tmp_path / "index")
+    store = FolderStore(database)
+    row = SyncedRow(
+        NodeId(b"n" * 40), (), None, parked_id(0), b"f", b"f", None, 0, Content(Kind.DIRECTORY), False, 0, None
+    )
+    store.intend([(None, 5, (row,)), (F, 5, (replace(row, parent=ROOT),))])
+    with pytest.raises(KeyError), database.transaction():
+        store.forget_intents([row.node])
+        raise KeyError("the transaction is undone")
+    assert len(store.intents()) == 2
+    store.forget_intents([row.node])
+    assert store.intents() == []
     database.close()

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import sqlite3
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from meshsync.errors import FormatUnsupported, IndexCorrupt
+from meshsync.errors import FormatUnsupported, IndexCorrupt, StorageFull
 from meshsync.ids import BlobId, ChainId, ChunkId, DeviceId, Dot, EntryId, EpochId, NodeId, RecordId
 from meshsync.index.chunk_rows import BlobRow, ChunkRows, Range
 from meshsync.index.database import Database
@@ -304,4 +305,44 @@ def test_tree_rows_give_back_what_they_were_given(rows: dict[bytes, bytes]) -> N
     assert dict(tree.all()) == rows
     tree.delete([NodeId(node) for node in rows])
     assert list(tree.all()) == []
+    database.close()
+
+
+class RefusingConnection:
+    """A connection whose next COMMIT fails as SQLite's does; `undone`: it has undone the transaction by itself."""
+
+    def __init__(self, connection: sqlite3.Connection, undone: bool) -> None:
+        self._connection, self._undone = connection, undone
+        self._refuses = True
+
+    @property
+    def in_transaction(self) -> bool:
+        return self._connection.in_transaction
+
+    def execute(self, sql: str, values: Any = ()) -> sqlite3.Cursor:
+        if sql == "COMMIT" and self._refuses:
+            self._refuses = False
+            if self._undone:
+                self._connection.execute("ROLLBACK")
+            error = sqlite3.OperationalError("database or disk is full")
+            error.sqlite_errorcode = sqlite3.SQLITE_FULL
+            raise error
+        return self._connection.execute(sql, values)
+
+    def close(self) -> None:
+        self._connection.close()
+
+
+@pytest.mark.parametrize("undone", [True, False])
+def test_a_refused_commit_undoes_all_and_the_next_transaction_begins_anew(tmp_path: Path, undone: bool) -> None:
+    database = Database(tmp_path / "index")
+    meta = Meta(database)
+    database._connection = RefusingConnection(database._connection, undone)  # type: ignore[assignment]
+    with pytest.raises(StorageFull) as caught, database.transaction():
+        meta.set("key", b"refused")
+    assert caught.value.next_step
+    assert meta.get("key") is None
+    with database.transaction():
+        meta.set("key", b"taken")
+    assert meta.get("key") == b"taken"
     database.close()

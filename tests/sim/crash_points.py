@@ -2,7 +2,7 @@
 
 A scenario is run once to count the steps of one machine: each system call that changes its disk, each commit, each
 packet that it sends. Then it is run once for each step and each way to end there: the process is killed, the power is
-cut, the call is refused. Afterwards the mesh must be as if nothing had happened.
+cut, the call or the commit is refused. Afterwards the mesh must be as if nothing had happened.
 """
 
 from __future__ import annotations
@@ -40,7 +40,8 @@ DISK = frozenset({
     "create", "write", "truncate", "fsync", "chmod", "set_mtime", "set_link_mtime", "make_directory", "make_link",
     "rename", "rename_new", "exchange", "link", "unlink", "remove_directory", "pack",
 })  # fmt: skip
-COUNTED = DISK | {"commit", "statement", "send"}
+INDEX = frozenset({"commit", "statement"})
+COUNTED = DISK | INDEX | {"send"}
 DOWN_S = 0.5
 RELAY = 0
 BODY = bytes(range(256)) * 5
@@ -135,7 +136,7 @@ class Mesh(World):
         self.tell(f"machine {machine}: {self.point.how.value} before step {number}, {call}")
         self._note()
         if self.point.how in CODES:
-            assert call in DISK, call
+            assert call in DISK | INDEX, call
             raise refuse(CODES[self.point.how])
         self._hurt(machine, self.point.how is How.POWER_CUT)
         self._look_as_readers()
@@ -449,12 +450,12 @@ class Counted:
     end: checks.Tree
 
     def points(self, name: str) -> list[Point]:
-        """Return every point: at each step a crash and a power cut, at each disk call two refusals as well."""
+        """Return every point: each step a crash and a power cut, each disk call and commit refused for two reasons."""
         return [
             Point(name, number, how)
             for number, call in enumerate(self.calls)
             for how in How
-            if how not in CODES or call in DISK
+            if how not in CODES or call in DISK | INDEX
         ]
 
 
@@ -507,6 +508,8 @@ def main(arguments: Sequence[str]) -> int:
     """Run every point; print how many there are and what fails. Returns 1 if any fails."""
     parser = argparse.ArgumentParser(prog="python -m tests.sim.crash_points", description=main.__doc__)
     parser.add_argument("--only", default="", help="scenarios whose name has this in it")
+    parser.add_argument("--at", default="", help="only steps of this kind, as `commit`")
+    parser.add_argument("--refused", action="store_true", help="only refusals")
     parser.add_argument("--every", type=int, default=1, help="run one of so many points")
     parser.add_argument("--workers", type=int, default=2)
     options = parser.parse_args(arguments)
@@ -514,7 +517,11 @@ def main(arguments: Sequence[str]) -> int:
     with multiprocessing.get_context("spawn").Pool(options.workers) as pool:
         for position, name in enumerate(name for name in SCENARIOS if options.only in name):
             counted = count(name)
-            points = counted.points(name)
+            points = [
+                point
+                for point in counted.points(name)
+                if options.at in counted.calls[point.number] and (point.how in CODES or not options.refused)
+            ]
             chosen = points[position % options.every :: options.every]
             jobs = [(point, counted.end) for point in chosen]
             wrong = [(point, problem) for point, problem in pool.imap(_try, jobs, 4) if problem]

@@ -1,14 +1,17 @@
 """The index of a simulated machine: SQLite in memory, which after a crash holds what the last commit left.
 
 SQLite promises that of a crash at any moment, power cuts included; it is not tried here: `tests/index` and the tests
-that kill processes do. Invariant: a dead process changes nothing, and a transaction it was in is undone.
+that kill processes do. A machine may refuse a commit, or the statement that begins a transaction, as a full or broken
+disk does. Invariant: a dead process changes nothing, and a transaction it was in, or that was refused, is undone.
 """
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import sqlite3
 import threading
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -50,19 +53,25 @@ class _SimDatabase(Database):
 
 
 class _Doorway:
-    """The connection as one process sees it: every commit may be its last act."""
+    """The connection as one process sees it: every commit may be its last act, or be refused."""
 
     def __init__(self, connection: sqlite3.Connection, process: Process) -> None:
         self._connection, self._process = connection, process
 
+    @property
+    def in_transaction(self) -> bool:
+        return self._connection.in_transaction
+
     def execute(self, sql: str, values: Iterable[Any] = ()) -> sqlite3.Cursor:
         if sql == "COMMIT":
-            self._process.step("commit")
+            with refusing(self._connection):
+                self._process.step("commit")
             done = self._connection.execute(sql)
             self._process.step("committed")
             return done
         if not self._connection.in_transaction and sql[:6] != "SELECT":
-            self._process.step("statement")
+            with refusing(self._connection):
+                self._process.step("statement")
         elif not self._process.alive:
             self._process.step("dead")
         return self._connection.execute(sql, values)  # type: ignore[arg-type]
@@ -77,6 +86,28 @@ class _Doorway:
 
     def close(self) -> None:
         pass
+
+
+ERRORS = {
+    errno.ENOSPC: (sqlite3.SQLITE_FULL, "SQLITE_FULL", "database or disk is full"),
+    errno.EIO: (sqlite3.SQLITE_IOERR, "SQLITE_IOERR", "disk I/O error"),
+}
+"""What SQLite tells of a system's error: code, its name, text."""
+
+
+@contextlib.contextmanager
+def refusing(connection: sqlite3.Connection) -> Iterator[None]:
+    """Answer a refusal inside as SQLite does: it undoes the transaction by itself and raises OperationalError."""
+    try:
+        yield
+    except OSError as refusal:
+        assert refusal.errno is not None
+        code, name, text = ERRORS[refusal.errno]
+        if connection.in_transaction:
+            connection.execute("ROLLBACK")
+        error = sqlite3.OperationalError(text)
+        error.sqlite_errorcode, error.sqlite_errorname = code, name
+        raise error from refusal
 
 
 def template(fill: Any) -> bytes:

@@ -23,6 +23,7 @@ from relay.drivers.sqlite_log import SqliteLog
 from relay.server import POLICY
 from relay.service import RelayService
 from tests.sim.identity import RELAY, SECRET
+from tests.sim.index import refusing
 from tests.sim.network import port_of
 from tests.sim.process import Crashed, Process
 from tests.sim.relay_machine import SimRelay
@@ -104,14 +105,15 @@ class _Files(CrashFiles):
 
 
 class _Doorway:
-    """The log's writing connection: a commit may be the last act of the process."""
+    """The log's writing connection: a commit may be the last act of the process, or be refused."""
 
     def __init__(self, connection: sqlite3.Connection, process: Process, step: Callable[[str], None]) -> None:
         self._connection, self._process, self._step = connection, process, step
 
     def execute(self, sql: str, values: Any = ()) -> sqlite3.Cursor:
         if sql == "COMMIT":
-            self._step("commit")
+            with refusing(self._connection):
+                self._step("commit")
         elif sql[:5] == "BEGIN" and not self._process.alive:
             raise Crashed(sql)
         return self._connection.execute(sql, values)
