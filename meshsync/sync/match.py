@@ -50,6 +50,7 @@ def match(
         matched.hidden = {row.stat.inode for row in objects.values() if not local.is_observed(row.path)}
     _match_directories(matched, objects, local)
     lost = _match_files(matched, objects, local)
+    _freeze_above(matched)
     taken = {path for path, rows in matched.groups.items() if rows[0].node in matched.frozen}
     # What lies in the place of something frozen waits with it: two things would be known at one path.
     new = [row for path, row in objects.items() if path not in matched.was and not _is_in(path, taken)]
@@ -97,6 +98,15 @@ def _is_hidden(matched: Matched, rows: Group) -> bool:
         return False
     matched.frozen.update(row.node for row in rows)
     return True
+
+
+def _freeze_above(matched: Matched) -> None:
+    """A directory is not gone while something frozen belongs in it, whose row would name nothing."""
+    for path in [path for path, rows in matched.groups.items() if rows[0].node in matched.frozen]:
+        for depth in range(1, len(path)):
+            above = path[:depth]
+            if above in matched.groups and above not in matched.now:
+                matched.frozen.update(row.node for row in matched.groups[above])
 
 
 def _match_directories(matched: Matched, objects: dict[Path, LocalRow], local: LocalTree) -> None:

@@ -88,3 +88,20 @@ def test_what_lies_in_the_place_of_something_held_is_published_once_and_only_aft
     one.frozen = NOTHING_FROZEN
     settle(one, other)
     assert one.disk.tree() == other.disk.tree() and one.disk.tree()[C] == (file(3), False)
+
+
+def test_a_directory_stays_while_the_removal_of_what_is_in_it_is_held() -> None:
+    one, other = two((b"c", b"x"), (b"c", b"y"))
+    at = (b"c", b"x")
+    one.disk.delete(at)
+    one.frozen = Frozen(frozenset([at]), frozenset(row.node for row in one.synced.at(at)))
+    one.publish()
+    one.disk.delete(C)
+    one.disk.write(C, file(3))
+    one.publish()
+    assert all(one.synced.path_of(node) is not None for node in one.synced.rows)
+    exchange(one, other)
+    other.sync()
+    one.frozen = NOTHING_FROZEN
+    settle(one, other)
+    assert one.disk.tree() == other.disk.tree() == {C: (file(3), False)}
