@@ -46,7 +46,7 @@ from meshsync.sync.unpublished import Unpublished, without_publishing
 log = logging.getLogger(__name__)
 
 NOTHING_UNPUBLISHED = Unpublished(frozenset(), NOTHING_FROZEN)
-PASSING = (Reason.IO, Reason.BUSY)
+PASSING = (Reason.IO, Reason.BUSY, Reason.VANISHED)
 """Why a path may not be observed for a while, with no event when that is over."""
 
 

@@ -203,6 +203,10 @@ class Observer:
             seen.again.add(item.path)
             return None
         hashed, result = read
+        if known and before is not None and before.content.size and not hashed.content.size and result.racy:
+            # Whoever rewrites a file in place empties it first. Told to others, that would be an edit against theirs.
+            seen.again.add(item.path)
+            return None
         self._make_way(before, Kind.FILE, seen)
         self._racy.discard(item.path)
         if result.racy:

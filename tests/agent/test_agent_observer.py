@@ -14,6 +14,7 @@ from meshsync.content.record import Kind
 from meshsync.crypto.folder_keys import FolderKeys, commitment
 from meshsync.folder.types import Reason
 from meshsync.ids import FolderId
+from meshsync.limits import FOLDER_RACY_WINDOW_NS
 from meshsync.sync.local_tree import LocalTree
 from tests.support.folder_tree import FaultySyscalls, FolderTree
 
@@ -138,3 +139,31 @@ def test_what_can_be_looked_into_again_is_planned_again_though_it_looks_as_befor
     seen = observer.look([P])
     assert P in seen.changed and not seen.problems and observer.problems == {}
     tree.close()
+
+
+def test_a_file_that_was_just_emptied_is_told_of_once_it_stays_so(tree: FolderTree) -> None:
+    # Whoever rewrites a file in place empties it first: an empty version would meet others' changes as a conflict.
+    file = tree.path / "p"
+    age_ns = 0
+    observer = Observer(tree.root, KEYS, PARAMS, LocalTree(), lambda: file.stat().st_ctime_ns + age_ns)
+    file.write_text("before")
+    observer.look(None)
+    before = observer.local.at(P)
+    file.write_text("")
+    seen = observer.look([P])
+    assert not seen.changed and seen.again == {P} and observer.local.at(P) == before
+    age_ns = FOLDER_RACY_WINDOW_NS + 1
+    seen = observer.look([P])
+    now = observer.local.at(P)
+    assert seen.changed == {P} and not seen.again and now is not None and now.content.size == 0
+
+
+def test_what_is_written_into_a_file_that_was_emptied_is_told_of_at_once(tree: FolderTree) -> None:
+    file = tree.path / "p"
+    observer = Observer(tree.root, KEYS, PARAMS, LocalTree(), lambda: file.stat().st_ctime_ns)
+    file.write_text("before")
+    observer.look(None)
+    file.write_text("")
+    observer.look([P])
+    file.write_text("after it")
+    assert observer.look([P]).changed == {P}
