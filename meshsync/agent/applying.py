@@ -2,7 +2,8 @@
 
 Invariant: before a file is put in place the intent is in the index; after it is there, synced rows and chunk locations
 are written in one transaction. While the index refuses that, what was done stays known here and nothing else may be
-planned; a crash then finds it by the intents. An action that meets something unexpected changes nothing and is planned
+planned; a crash then finds it by the intents, which are gone once it is recorded: the inode of a file that was not put
+in place is another file's soon. An action that meets something unexpected changes nothing and is planned
 again. Out of the tree only what apply itself made is removed; anything else in the way there goes into the tree.
 """
 
@@ -56,7 +57,7 @@ class Applied:
     changed: list[tuple[Action, Path]] = field(default_factory=list)
     blocked: list[tuple[Action, Path, Blocked]] = field(default_factory=list)
     damaged: list[tuple[Action, IntegrityError]] = field(default_factory=list)
-    made: list[NodeId] = field(default_factory=list)  # that stood in intents for what is made out of the tree
+    intended: list[NodeId] = field(default_factory=list)  # whose intents say nothing more, whatever became of them
     unsynced: set[Path] = field(default_factory=set)  # directories that are to be made durable before it is recorded
 
 
@@ -150,8 +151,8 @@ class ActionRunner:
                 mtime_ns = 0 if isinstance(action, MakeDirectory) else action.mtime_ns
                 row = made_row(action.target.number, _content(action), mtime_ns)
                 intents.append((None, made.get(self._path(action.target), 0), (row,)))
-                applied.made.append(row.node)
         self._intend(intents)
+        applied.intended = [rows[0].node for _, _, rows in intents if rows]
         unfit = {id(found[0]) for found in (*applied.damaged, *applied.blocked, *applied.changed)}
         try:
             with self._applier.batch():

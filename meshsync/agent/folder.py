@@ -400,7 +400,7 @@ class Folder:
         with self.database.transaction():
             self._store.keep_rows(applied.rows, applied.gone, staged)
             self.guard.save()
-            self._store.forget_intents([*(row.node for row in applied.rows), *applied.made])
+            self._store.forget_intents([*(row.node for row in applied.rows), *applied.intended])
 
     # --- peers and relays ---------------------------------------------------------------------------------
 

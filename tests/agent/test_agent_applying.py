@@ -297,3 +297,12 @@ def test_intents_that_could_not_be_forgotten_are_forgotten_when_they_can(tmp_pat
     store.forget_intents([row.node])
     assert store.intents() == []
     database.close()
+
+
+def test_the_intent_of_what_was_not_done_says_nothing_more(tree: FolderTree) -> None:
+    # Its inode may soon be that of another file of the user's, which a restart would take for what apply did.
+    before = row_of(tree, b"f")
+    (tree.path / "f").write_text("edited meanwhile")
+    after = replace(before, name=b"h", natural=b"h")
+    applied = run(tree, Move(before.node, F, (b"h",), False, before.stat, None, (after,)))
+    assert not applied.done and applied.intended == [before.node]

@@ -39,6 +39,8 @@ FOUND = (
     1918,
     1943,
     2820,
+    11210,
+    13113,
 )
 """Seeds that failed once, beyond those that run anyway."""
 

@@ -102,8 +102,7 @@ class World:
         last = max([act.at + act.lasts for act in self.plan.acts] + [*self.plan.starts, 0.0])
         await asyncio.sleep(last + 1)
         await self._rest("after the history")
-        self._look_everywhere()
-        await self._rest("after a look at everything")
+        await self._look("after a look at everything")
         self._check()
         for act in self.plan.after:
             await self._alone(act)
@@ -259,6 +258,15 @@ class World:
                 self.released[hold.id] = self.loop.create_task(folder.loop.decisions.ask(hold.id, Verb.RELEASE))
                 self.released[hold.id].add_done_callback(lambda done: done.cancelled() or done.exception())
 
+    async def _look(self, when: str) -> None:
+        """Have everything looked at; again if that may have changed hard links, of whose other names nobody tells."""
+        for _ in range(2 if self._has_hard_links() else 1):
+            self._look_everywhere()
+            await self._rest(when)
+
+    def _has_hard_links(self) -> bool:
+        return any(inode.is_file and len(inode.places) > 1 for user in self.users.values() for _, inode in user.walk())
+
     def _look_everywhere(self) -> None:
         for device in self.devices.values():
             folder = device.folder
@@ -285,11 +293,9 @@ class World:
         if not self._user(act):
             return
         expected = checks.tree(self.users[act.machine])
-        for _ in range(2):  # the second look is for what became of hard links, whose other names nobody tells of
-            self._look_everywhere()
-            await self._rest(f"after act {act.number}")
+        await self._look(f"after act {act.number}")
         self._check()
-        if any(inode.is_file and len(inode.places) > 1 for user in self.users.values() for _, inode in user.walk()):
+        if self._has_hard_links():
             return  # a change of one name of a hard link is one of the others too, on the devices that have it
         checks.same_trees({f"what user {act.machine} did": expected, **self._trees()})
 
