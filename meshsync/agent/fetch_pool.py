@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Callable
+from contextlib import suppress
 
 from meshsync.agent.fetcher import Fetcher
 from meshsync.agent.folder_store import FolderStore
@@ -182,8 +183,12 @@ class FetchPool:
             self._ending.add(task)
             task.add_done_callback(self._ending.discard)
         held = self._staged.pop(node, None)
+        begun = self._partial.name(node)
         if held is not None:
             held[1].file.discard()
+        elif begun is not None and task is None:  # left by a fetch that failed, for the next one to go on with
+            with suppress(OSError):  # the next start removes what nobody knows
+                self._staging().remove(begun)
         self._partial.forget(node)
 
     async def close(self) -> None:
@@ -256,9 +261,15 @@ class FetchPool:
             file = staging.reopen(name)
             if file is not None and file.size == action.content.size:
                 return file, True
+            if file is not None:
+                file.discard()
         file = staging.create(action.content.size)
-        if action.content.size >= FETCH_PARTIAL_BYTES_MIN:
-            self._partial.set(node, action.content, file.name)
+        try:
+            if action.content.size >= FETCH_PARTIAL_BYTES_MIN:
+                self._partial.set(node, action.content, file.name)
+        except MeshsyncError:
+            file.discard()
+            raise
         return file, False
 
     def _progress(self, size: int) -> None:

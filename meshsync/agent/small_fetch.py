@@ -144,8 +144,12 @@ class SmallFetch:
         if len(data) != content.size:
             raise ManifestMismatch(f"a version of {content.size} bytes whose one chunk has {len(data)}")
         file = self._staging().create(content.size)
-        if data:
-            file.write(0, data)
+        try:
+            if data:
+                file.write(0, data)
+        except MeshsyncError:
+            file.discard()
+            raise
         return Staged(file, ((content.root, content.size),) if data else (), ())
 
     def _place(self, actions: Sequence[WriteFile]) -> list[tuple[Staged | MeshsyncError | None, bytes | None]]:

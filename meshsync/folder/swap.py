@@ -157,46 +157,57 @@ class Swapper:
 
     def _look(self, swap: bytes, staged: Staged, at: Entry, expected: Stat, keep: Keep | None) -> Outcome:
         """Remove what came out if it is `expected`, which the new directory entry must outlive a power cut for."""
-        out = self._syscalls.status(self._staging.fd, swap)
-        if not came_out(expected, out):
-            return Changed(out.stat, self._put_back(swap, staged, at))
+        out = None
         try:
-            self._syscalls.fsync(at.fd)
-            self._remove(swap, out, keep)
+            out = self._syscalls.status(self._staging.fd, swap)
+            if came_out(expected, out):
+                self._syscalls.fsync(at.fd)
+                self._remove(swap, out, keep)
+                return self._done(staged.stat, at)
         except OSError as error:
-            # What is here and not recorded as applied would count as the user's: the path gets back what it had.
-            rescued = b""
-            with suppress(OSError):  # the disk refuses that too: what came out stays until the next start
-                rescued = self._put_back(swap, staged, at)
-            if rescued:
-                return Changed(out.stat, rescued)
-            if error.errno in faults.NOT_EMPTY:
-                return Blocked(Reason.NOT_EMPTY)
-            raise
-        return self._done(staged.stat, at)
+            return self._undo(swap, staged, at, out, error)
+        return Changed(out.stat, self._put_back(swap, staged, at))
+
+    def _undo(self, swap: bytes, staged: Staged, at: Entry, out: Status | None, error: OSError) -> Outcome:
+        """Give the path back what it had, `out` if that is known: what is here and not recorded as applied would count as the user's.
+
+        For the same reason it stands as done if the disk refuses that too; what came out then stays in the staging area
+        until the next start. Raises `error` if it was undone and the reason is none of the path's own.
+        """
+        try:
+            rescued = self._put_back(swap, staged, at)
+        except OSError:
+            return self._done(staged.stat, at)
+        if rescued:
+            return Changed(staged.stat if out is None else out.stat, rescued)
+        if error.errno in faults.NOT_EMPTY:
+            return Blocked(Reason.NOT_EMPTY)
+        raise error
 
     def _put_back(self, swap: bytes, staged: Staged, at: Entry) -> bytes:
         """Give the path back what came out of it. Returns the name of an edit that stays in the staging area, or none.
 
-        If the user wrote to the path once more meanwhile, that edit comes out here and is the one that stays.
+        If the user wrote to the path once more meanwhile, that edit comes out here and is the one that stays. Raises
+        OSError only if the path was not given back.
         """
         try:
             self._syscalls.exchange(self._staging.fd, swap, *at)
         except FileNotFoundError:
             return self._give_back(swap, at)
-        if not came_out(staged.stat, self._syscalls.status(self._staging.fd, swap)):
+        rescued = b""
+        with suppress(OSError):  # what cannot be told apart stays until the next start, which looks at it again
+            is_staged = came_out(staged.stat, self._syscalls.status(self._staging.fd, swap))
+            staged.name, rescued = (swap, b"") if is_staged else (b"", swap)
             self._syscalls.fsync(at.fd)
-            return swap
-        staged.name = swap
-        self._syscalls.fsync(at.fd)
-        return b""
+        return rescued
 
     def _give_back(self, swap: bytes, at: Entry) -> bytes:
         try:
             move_new(self._syscalls, self._staging.fd, swap, *at)
         except FileExistsError:
             return swap
-        self._syscalls.fsync(at.fd)
+        with suppress(OSError):  # it is given back; the next change there makes it durable
+            self._syscalls.fsync(at.fd)
         return b""
 
     def _put_without_exchange(self, staged: Staged, at: Entry, expected: Stat, keep: Keep | None) -> Outcome:
@@ -258,5 +269,7 @@ class Swapper:
 
     def _done(self, staged: Stat, at: Entry) -> Done:
         """Return the stat to record: if the user was faster, the staged one, which the next scan will see differs."""
-        found = status_or_none(self._syscalls, *at)
+        found = None
+        with suppress(OSError):
+            found = status_or_none(self._syscalls, *at)
         return Done(found.stat if found and came_out(staged, found) else staged)

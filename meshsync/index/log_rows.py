@@ -29,9 +29,6 @@ class LogRows:
 
     def __init__(self, database: Database) -> None:
         self._db = database
-        self._chains: dict[ChainId, int] = {
-            ChainId(chain): number for number, chain in database.execute("SELECT number, id FROM chain")
-        }
 
     def append_membership(self, position: int, record: RecordId, entry: bytes) -> None:
         """Set the membership entry at `position` (0 = genesis)."""
@@ -47,16 +44,22 @@ class LogRows:
 
     def append_entries(self, rows: Iterable[EntryRow]) -> None:
         """Add delivered entries in causal order. One that is there already is left as it is."""
+        numbers: dict[ChainId, int] = {}  # for this call only: a transaction that is undone takes its chains with it
         for row in rows:
-            number = self._chains.get(row.chain)
+            number = numbers.get(row.chain)
             if number is None:
-                number = self._db.insert("INSERT INTO chain (id, device) VALUES (?, ?)", (row.chain, row.device))
-                self._chains[row.chain] = number
+                number = numbers[row.chain] = self._chain_number(row)
             self._db.execute(
                 "INSERT OR IGNORE INTO entry (id, chain, seq, time, prev, envelope, signature, payload)"
                 " VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
                 (row.id, number, row.seq, row.time, row.prev, row.envelope, row.signature, row.payload),
             )
+
+    def _chain_number(self, row: EntryRow) -> int:
+        known = self._db.execute("SELECT number FROM chain WHERE id = ?", (row.chain,))
+        if known:
+            return int(known[0][0])
+        return self._db.insert("INSERT INTO chain (id, device) VALUES (?, ?)", (row.chain, row.device))
 
     _SELECT = (
         "SELECT e.id, c.id, c.device, e.seq, e.time, e.prev, e.envelope, e.signature, e.payload, e.number"

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Final
 
-VERSION: Final = 4
+VERSION: Final = 5
 
 SAFEGUARDS: Final = """
 -- what the safeguards weigh: files taken away lately, holds that wait for the user
@@ -77,7 +77,20 @@ ALTER TABLE relay ADD COLUMN membership BLOB NOT NULL DEFAULT x'';
 UPDATE relay SET cursor = 0, head = zeroblob(32);
 """
 
-UPGRADES: Final = {1: SAFEGUARDS, 2: STORED_PARTS, 3: _TO_PER_RELAY}
+STORED_EARLY: Final = """
+-- versions that a receipt of the relay covers (`gone`: that their author has declared gone there) and that are not
+-- listed yet: the index refused to take them, or the key of their entry comes later
+CREATE TABLE stored_early (dot BLOB NOT NULL, relay BLOB NOT NULL, gone INTEGER NOT NULL, PRIMARY KEY (dot, relay))
+    WITHOUT ROWID;
+"""
+
+_TO_STORED_EARLY: Final = f"""
+{STORED_EARLY}
+-- read each log once more: a receipt of what was not listed then was not counted
+UPDATE relay SET cursor = 0, head = zeroblob(32);
+"""
+
+UPGRADES: Final = {1: SAFEGUARDS, 2: STORED_PARTS, 3: _TO_PER_RELAY, 4: _TO_STORED_EARLY}
 """What brings an index of a version to the next one."""
 
 TABLES: Final = (
@@ -139,4 +152,5 @@ CREATE TABLE list (id BLOB PRIMARY KEY, data BLOB NOT NULL) WITHOUT ROWID;
     + SAFEGUARDS
     + STORED_PARTS
     + PER_RELAY
+    + STORED_EARLY
 )

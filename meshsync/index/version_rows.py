@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 
-from meshsync.ids import ChainId, DeviceId, Dot, NodeId
+from meshsync.ids import ChainId, DeviceId, Dot, NodeId, dot_parts
 from meshsync.index.database import Database
 from meshsync.limits import SQL_VALUES_MAX
 
 _COLUMNS = "v.dot, v.node, v.position, v.time_ns, v.change, v.path, v.content, v.mtime_ns"
-_CONTENTLESS = "('renamed', 'deleted')"
+CONTENTLESS = ("renamed", "deleted")
+_CONTENTLESS = str(CONTENTLESS)
+_NOTE_EARLY = "INSERT OR {} INTO stored_early SELECT ?1, ?2, ?3 WHERE NOT EXISTS (SELECT 1 FROM version WHERE dot = ?1)"
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,13 +43,21 @@ class VersionRows:
         self.revision = 0
 
     def add(self, rows: Iterable[VersionRow]) -> None:
-        """Add versions, which no relay has; one that is there already is left as it is."""
+        """Add versions; one that is there already is left as it is.
+
+        A relay has those that it was noted to have before they were added here, and no others.
+        """
         rows = list(rows)
         self._db.execute_many(
-            "INSERT OR IGNORE INTO unstored (dot, relay, position) SELECT ?1, relay, ?2 FROM accounted"
-            " WHERE NOT EXISTS (SELECT 1 FROM version WHERE dot = ?1)",
-            ((row.dot, row.position) for row in rows),
+            "INSERT OR IGNORE INTO unstored (dot, relay, position, gone)"
+            " SELECT ?1, a.relay, ?2, EXISTS (SELECT 1 FROM stored_early s WHERE s.dot = ?1 AND s.relay = a.relay)"
+            " FROM accounted a WHERE NOT EXISTS (SELECT 1 FROM version WHERE dot = ?1) AND NOT EXISTS"
+            " (SELECT 1 FROM stored_early s WHERE s.dot = ?1 AND s.relay = a.relay AND s.gone = 0)"
+            " AND NOT (?3 AND EXISTS (SELECT 1 FROM chain c JOIN entry e ON e.chain = c.number"
+            " JOIN relay_seen r ON r.id = e.id WHERE c.id = ?4 AND e.seq = ?5 AND r.relay = a.relay))",
+            ((row.dot, row.position, row.change in CONTENTLESS, *dot_parts(row.dot)[:2]) for row in rows),
         )
+        self._db.execute_many("DELETE FROM stored_early WHERE dot = ?", ((row.dot,) for row in rows))
         self._db.execute_many(
             "INSERT OR IGNORE INTO version VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
             ((r.dot, r.node, r.position, r.time_ns, r.change, r.path, r.content, r.mtime_ns) for r in rows),
@@ -69,9 +79,11 @@ class VersionRows:
                 self.revision += 1
 
     def mark_stored(self, relay: DeviceId, dots: Iterable[Dot]) -> None:
-        """Note that `relay` holds all content of these versions."""
+        """Note that `relay` holds all content of these versions, added here or not."""
+        dots = list(dots)
         self.account([relay])
         self._db.execute_many("DELETE FROM unstored WHERE dot = ? AND relay = ?", ((dot, relay) for dot in dots))
+        self._db.execute_many(_NOTE_EARLY.format("REPLACE"), ((dot, relay, 0) for dot in dots))
         self.revision += 1
 
     def mark_contentless_stored(self, relay: DeviceId, ranges: Iterable[tuple[Dot, Dot]]) -> None:
@@ -86,8 +98,10 @@ class VersionRows:
 
     def mark_gone(self, relay: DeviceId, dots: Iterable[Dot]) -> None:
         """Note that `relay` lacks these versions for good, unless it has them: their author has nothing of them."""
+        dots = list(dots)
         self.account([relay])
         self._db.execute_many("UPDATE unstored SET gone = 1 WHERE dot = ? AND relay = ?", ((d, relay) for d in dots))
+        self._db.execute_many(_NOTE_EARLY.format("IGNORE"), ((dot, relay, 1) for dot in dots))
         self.revision += 1
 
     def owed(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
 from pathlib import Path
 
@@ -24,7 +25,7 @@ from meshsync.index.database import Database
 from meshsync.limits import FETCH_PARTIAL_BYTES_MIN
 from meshsync.sync.actions import WriteFile
 from meshsync.transport.base import Priority
-from tests.support.folder_tree import FolderTree
+from tests.support.folder_tree import FaultySyscalls, FolderTree
 
 EPOCH = commitment(b"e" * 32)
 KEYS = FolderKeys(FolderId(b"F" * 32), b"s" * 32, {EPOCH: b"e" * 32}, EPOCH)
@@ -66,7 +67,7 @@ class Member:
 
 class Scene:
     def __init__(self, path: Path, tree: FolderTree) -> None:
-        database = Database(path / "index.sqlite3")
+        self.database = database = Database(path / "index.sqlite3")
         store, runtime = FolderStore(database), tree.runtime
         self.tree, self.member, self._news = tree, Member(), asyncio.Event()
         local = LocalChunks(store.chunks, lambda *place: None, lambda node: None, lambda: KEYS, lambda path: None)
@@ -97,7 +98,7 @@ class Scene:
 
 @pytest.fixture
 async def scene(tmp_path: Path) -> AsyncIterator[Scene]:
-    tree = FolderTree(tmp_path / "root")
+    tree = FolderTree(tmp_path / "root", FaultySyscalls())
     made = Scene(tmp_path, tree)
     await made.fetcher.add_source(made.member)
     yield made
@@ -162,3 +163,21 @@ async def test_one_of_a_batch_that_is_not_wanted_any_more_is_not_waited_for(scen
     scene.member.open.set()
     await scene.until(scene.pool.take_finished)
     assert scene.fetcher.pending == 0
+
+
+@pytest.mark.parametrize(
+    ("refusing", "chunks"), [*(("disk", size) for size in SIZES.values()), ("index", SIZES["large"])]
+)
+async def test_what_cannot_be_staged_leaves_nothing_and_is_told(scene: Scene, chunks: int, refusing: str) -> None:
+    scene.want(scene.member.offer(b"a", chunks))
+    scene.member.open.set()
+    if refusing == "disk":
+        assert isinstance(scene.tree.root.syscalls, FaultySyscalls)
+        scene.tree.root.syscalls.fails["write"] = errno.ENOSPC
+    else:
+        scene.database.execute("PRAGMA query_only = ON")
+    scene.pool.start()
+    await scene.until(scene.pool.take_failed)
+    scene.pool.cancel(NODE)
+    await scene.pool.close()
+    assert scene.tree.staged_names() == []

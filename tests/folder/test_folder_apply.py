@@ -545,6 +545,41 @@ def test_a_replacement_that_the_disk_refuses_half_way_leaves_the_old_file_where_
         tree.close()
 
 
+@pytest.mark.parametrize("put_back", [True, False], ids=["put back", "not put back"])
+@pytest.mark.parametrize("new", ["file", "link"])
+def test_a_replacement_whose_outcome_cannot_be_looked_at_is_undone_or_done_and_never_taken_for_the_users(
+    tmp_path: Path, new: str, put_back: bool
+) -> None:
+    calls = FaultySyscalls()
+    tree = FolderTree(tmp_path / "root", calls)
+    try:
+        (tree.path / "f").write_bytes(b"old")
+        staged, expected = tree.stage(b"new"), tree.stat("f")
+
+        def refuse() -> None:  # from the exchange on
+            calls.fails = {"status": errno.EIO}
+            if not put_back:
+                calls.before["status"] = lambda: calls.fails.update(exchange=errno.EIO)
+
+        calls.before["exchange"] = refuse
+        if new == "file":
+            outcome = tree.applier.replace(F, staged, expected)
+        else:
+            outcome = tree.applier.make_link(F, b"target", MTIME_NS, expected)
+        calls.fails = {}
+        path = tree.path / "f"
+        if put_back:
+            assert isinstance(outcome, Blocked) and path.read_bytes() == b"old"
+        else:
+            assert isinstance(outcome, Done) and outcome.stat is not None
+            assert outcome.stat.inode == path.lstat().st_ino
+            assert path.is_symlink() if new == "link" else path.read_bytes() == b"new"
+        staged.discard()
+        assert tree.staging.recover() == [] and tree.staged_names() == []
+    finally:
+        tree.close()
+
+
 class TestMovesThatCannotBeMadeDurable:
     def test_a_move_is_undone(self, faulty: tuple[FolderTree, FaultySyscalls]) -> None:
         tree, syscalls = faulty

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from meshsync.errors import FormatUnsupported, IndexCorrupt, StorageFull
-from meshsync.ids import BlobId, ChainId, ChunkId, DeviceId, Dot, EntryId, EpochId, NodeId, RecordId
+from meshsync.ids import BlobId, ChainId, ChunkId, DeviceId, Dot, EntryId, EpochId, NodeId, RecordId, dot
 from meshsync.index.chunk_rows import BlobRow, ChunkRows, Range
 from meshsync.index.database import Database
 from meshsync.index.log_rows import EntryRow, LogRows
@@ -174,6 +174,18 @@ A, B = RELAY, DeviceId(b"q" * 32)
 CHAINS = [ChainId(bytes([number]) * 32) for number in (1, 2, 3)]
 
 
+def test_an_entry_whose_first_writing_was_undone_is_there_after_the_second(database: Database) -> None:
+    log = LogRows(database)
+    first = entry("a", 1, 1)
+    with pytest.raises(KeyError), database.transaction():
+        log.append_entries([first])
+        raise KeyError("the transaction is undone")
+    assert list(log.entries()) == []
+    log.append_entries([first])
+    assert list(LogRows(database).entries()) == [first]
+    database.close()
+
+
 def versions_of(database: Database, *changes: str) -> tuple[VersionRows, list[VersionRow]]:
     """One version for each of `changes`, each on a chain of its own."""
     versions = VersionRows(database)
@@ -238,6 +250,36 @@ def test_what_changed_no_content_is_at_a_relay_whose_log_has_its_entry(database:
     database.close()
 
 
+def test_what_a_relay_was_noted_to_have_before_it_was_listed_is_there(database: Database) -> None:
+    # The index refused the versions when their entry arrived, or its key came after the receipt.
+    versions = VersionRows(database)
+    stored, gone, neither = (VersionRow(Dot(bytes([i]) * 44), NODE, i, i, "edited", b"a/b", b"c", 0) for i in (1, 2, 3))
+    versions.account([A, B])
+    versions.mark_stored(A, [stored.dot])
+    versions.mark_gone(A, [gone.dot, stored.dot])
+    versions.mark_gone(B, [stored.dot])
+    versions.mark_stored(B, [stored.dot])
+    versions.add([stored, gone, neither])
+    assert versions.lacking([stored.dot, gone.dot, neither.dot]) == {gone.dot: {A, B}, neither.dot: {A, B}}
+    assert versions.owed(A, CHAINS, (-1, b""), 10) == [neither]
+    assert versions.owed(B, CHAINS, (-1, b""), 10) == [gone, neither]
+    database.close()
+
+
+def test_a_removal_that_is_listed_late_is_at_the_relays_whose_logs_have_its_entry(database: Database) -> None:
+    chain, entry = ChainId(b"c" * 32), EntryId(b"e" * 32)
+    row = EntryRow(entry, chain, DeviceId(b"d" * 32), 7, 1, b"", b"e", b"s", b"p")
+    LogRows(database).append_entries([row])
+    RelayRows(database).mark_seen(A, [RecordId(entry)])
+    versions = VersionRows(database)
+    versions.account([A, B])
+    removal = VersionRow(dot(chain, 7, 0), NODE, 1, 1, "deleted", b"a/b", b"", 0)
+    edit = VersionRow(dot(chain, 7, 1), NODE, 1, 1, "edited", b"a/b", b"c", 0)
+    versions.add([removal, edit])
+    assert versions.lacking([removal.dot, edit.dot]) == {removal.dot: {B}, edit.dot: {A, B}}
+    database.close()
+
+
 THIRD_FORMAT = """
 CREATE TABLE meta (key TEXT PRIMARY KEY, value BLOB NOT NULL) WITHOUT ROWID;
 CREATE TABLE membership (position INTEGER PRIMARY KEY, id BLOB NOT NULL, entry BLOB NOT NULL);
@@ -291,7 +333,7 @@ def test_an_upgraded_index_has_the_tables_of_a_new_one(tmp_path: Path, database:
     upgraded = Database(tmp_path / "old")
     shapes = []
     for one in (upgraded, database):
-        tables = ("relay", "version", "blob", "unstored", "accounted")
+        tables = ("relay", "version", "blob", "unstored", "accounted", "stored_early")
         shapes.append({table: one.execute(f"PRAGMA table_info({table})") for table in tables})
         one.close()
     assert shapes[0] == shapes[1]

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
+import math
 from asyncio import base_events
 from collections.abc import Coroutine
 from typing import Any
@@ -45,6 +46,7 @@ class _Timers:
             raise Deadlock("nothing can happen any more")
         if timeout > 0:
             self._loop.now += timeout
+            self._loop._clock_resolution = math.ulp(self._loop.now)
         return []
 
     def close(self) -> None:
@@ -61,7 +63,7 @@ class SimLoop(base_events.BaseEventLoop):
         self.turns_max = TURNS_MAX
         self._tasks_made = 0
         self._selector = _Timers(self)
-        self._clock_resolution = 1e-9
+        self._clock_resolution = math.ulp(0.0)  # no timer fires early: the time would stand still for who waits on
         self.set_task_factory(self._make_task)
 
     def time(self) -> float:

@@ -41,6 +41,11 @@ FOUND = (
     2820,
     11210,
     13113,
+    18216,
+    18890,
+    200258,
+    200745,
+    201899,
 )
 """Seeds that failed once, beyond those that run anyway."""
 

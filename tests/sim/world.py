@@ -30,6 +30,8 @@ REST_S = 400.0
 """Virtual seconds within which a mesh without trouble must come to rest: pauses between dials grow to 60 s and more."""
 FULL_SHARE = 0.5
 ERROR_SHARE = 0.15
+INDEX_SHARE = 0.5
+"""How often the index is on the disk that refuses."""
 
 
 @dataclass
@@ -188,6 +190,8 @@ class World:
 
     def _trouble(self, act: Act, device: SimDevice, calls: tuple[str, ...], share: float, code: int) -> None:
         chance = random.Random(f"{self.plan.seed} {act.number}")
+        if random.Random(f"{self.plan.seed} {act.number} index").random() < INDEX_SHARE:
+            calls += ("commit", "statement")
 
         def fault(call: str) -> None:
             if call in calls and chance.random() < share:
