@@ -169,10 +169,10 @@ class Swapper:
         return Changed(out.stat, self._put_back(swap, staged, at))
 
     def _undo(self, swap: bytes, staged: Staged, at: Entry, out: Status | None, error: OSError) -> Outcome:
-        """Give the path back what it had, `out` if that is known: what is here and not recorded as applied would count as the user's.
+        """Give the path back what it had, `out` if that is known.
 
-        For the same reason it stands as done if the disk refuses that too; what came out then stays in the staging area
-        until the next start. Raises `error` if it was undone and the reason is none of the path's own.
+        What is here and not recorded as applied would count as the user's. For the same reason it stands as done if
+        the disk refuses that too; what came out then stays in the staging area until the next start. Raises `error` if it was undone and the reason is none of the path's own.
         """
         try:
             rescued = self._put_back(swap, staged, at)

@@ -766,4 +766,28 @@ FAULTS = (
         "",
         ("tests/sim/test_sim.py -k 11210",),
     ),
+    Fault(
+        "what can neither be looked at nor put back is told as not done",
+        "P1",
+        "meshsync/folder/swap.py",
+        "        except OSError:\n            return self._done(staged.stat, at)\n",
+        "        except OSError:\n            raise error from None\n",
+        ("tests/folder/test_folder_apply.py",),
+    ),
+    Fault(
+        "a receipt of what is not listed yet is forgotten",
+        "P9",
+        "meshsync/index/version_rows.py",
+        "SELECT ?1, ?2, ?3 WHERE NOT EXISTS",
+        "SELECT ?1, ?2, ?3 WHERE 0 AND NOT EXISTS",
+        ("tests/index/test_index.py",),
+    ),
+    Fault(
+        "an entry that the index refused once is written under a chain that is not there",
+        "P8",
+        "meshsync/index/log_rows.py",
+        "        if known:\n            return int(known[0][0])\n",
+        "        if known or row.seq:\n            return int((known or [(1,)])[0][0])\n",
+        ("tests/index/test_index.py",),
+    ),
 )
