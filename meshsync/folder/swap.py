@@ -172,7 +172,8 @@ class Swapper:
         """Give the path back what it had, `out` if that is known.
 
         What is here and not recorded as applied would count as the user's. For the same reason it stands as done if
-        the disk refuses that too; what came out then stays in the staging area until the next start. Raises `error` if it was undone and the reason is none of the path's own.
+        the disk refuses that too; what came out then stays in the staging area until the next start. Raises `error` if
+        it was undone and the reason is none of the path's own.
         """
         try:
             rescued = self._put_back(swap, staged, at)
