@@ -332,3 +332,4 @@ SLOT_SOURCES_MAX: Final = 10_000  # addresses whose entries are counted
 RELAY_INVITATIONS_MAX: Final = 100  # invitations in force; each proof is compared with all of them
 RELAY_THREADS: Final = 8  # blocking calls at once: one writer each for log and packs, the rest read and verify
 RELAY_STOP_TIMEOUT_S: Final = 5.0  # for requests under way when the relay stops
+FOLDERS_LISTED_MAX: Final = 256  # folders told to a recovery sheet in one answer: 8 KiB

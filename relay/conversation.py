@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import TypeAlias
 
 from meshsync.errors import LinkClosed, MalformedMessage, MeshsyncError, PeerError, PeerTimeout
@@ -23,6 +24,7 @@ from meshsync.wire.relay_messages import (
     EnterSlot,
     Fetch,
     Follow,
+    ListFolders,
     LogGrew,
     MembershipPage,
     MembershipRecord,
@@ -40,6 +42,7 @@ from relay.append import append, create
 from relay.blob_exchange import give, take_offer
 from relay.core import RelayCore
 from relay.drivers.base import HintStream
+from relay.enrolled import list_folders
 from relay.messages import MessageStream
 from relay.records import code_of
 from relay.sequencer import FolderView
@@ -66,6 +69,9 @@ class Conversation:
         request = await self._stream.next_request()
         if isinstance(request, OpenSlot | EnterSlot):
             await serve_slot(self._core.slots, self._device, self._source, self._stream, request)
+            return
+        if isinstance(request, ListFolders):
+            await self._answered(partial(list_folders, self._core, self._device), request)
             return
         if request is None or not await self._answered(self._begin, request):
             return

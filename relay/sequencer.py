@@ -17,7 +17,7 @@ from meshsync.metalog.admission import Reason, Refusal, may_append_entry, may_ap
 from meshsync.metalog.checkpoint import Checkpoint
 from meshsync.metalog.entry import OpenedEntry
 from meshsync.metalog.membership import Membership
-from meshsync.metalog.membership_entry import Admit, OpenedMembership
+from meshsync.metalog.membership_entry import Admit, Enrol, OpenedMembership
 from meshsync.metalog.record_log import LogRecord, RecordKind, next_head, record_id
 from meshsync.metalog.stored import StoredRecord
 from meshsync.wire.relay_messages import (
@@ -200,9 +200,14 @@ class Sequencer:
         view = self.view
         index, head = view.index + 1, next_head(view.head, parsed.id)
         self.view = FolderView(view.folder, index, head, view.membership)
-        self.rows.append(Row(index, parsed.id, parsed.record.kind, parsed.record.data, head, place))
+        self.rows.append(Row(index, parsed.id, parsed.record.kind, parsed.record.data, head, place, _enrols(parsed)))
         self._known[parsed.id] = Known(index, parsed.record.kind, place)
         return Appended(index)
+
+
+def _enrols(parsed: Parsed) -> DeviceId | None:
+    change = parsed.body.change if isinstance(parsed.body, OpenedMembership) else None
+    return DeviceId(change.device) if isinstance(change, Enrol) else None
 
 
 def only_admission(parsed: Iterable[Parsed]) -> bool:

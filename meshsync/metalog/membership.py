@@ -18,6 +18,7 @@ from meshsync.metalog.membership_entry import (
     Admit,
     Change,
     ChangeRole,
+    Enrol,
     Genesis,
     Invite,
     OpenedMembership,
@@ -36,13 +37,17 @@ V = TypeVar("V")
 
 @dataclass(frozen=True, slots=True)
 class Member:
-    """One device of the folder. `ticket` is the key that admitted it, empty for the founder; `name` is sealed."""
+    """One device of the folder. `ticket` is the key that admitted it, else empty; `name` is sealed.
+
+    `enrolled_by` is empty, or the owner that enrolled it: then its secrets are kept off-line, and it never links.
+    """
 
     device: DeviceId
     role: Role
     box_public: bytes
     name: bytes
     ticket: bytes
+    enrolled_by: bytes = b""
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,6 +109,10 @@ class Membership:
     def owners(self) -> list[DeviceId]:
         """Return the owners in ascending order; never empty."""
         return sorted(device for device, member in self.members.items() if member.role.may_own)
+
+    def acting_owners(self) -> list[DeviceId]:
+        """Return the owners that can act, in ascending order: not those whose secrets are kept off-line."""
+        return [device for device in self.owners() if not self.members[device].enrolled_by]
 
     def knows_epoch(self, epoch: EpochId) -> bool:
         """Whether `epoch` was ever current, on the winning or the losing side of a conflict."""
@@ -174,6 +183,8 @@ class Membership:
                 return self._set_relay(change)
             case SetPolicy():
                 return self._set_policy(change)
+            case Enrol():
+                return self._enrol(author, change)
             case _:
                 raise MalformedMessage("a second genesis", folder=short(self.folder))
 
@@ -224,6 +235,18 @@ class Membership:
             raise MalformedMessage(f"more than {limits.MEMBERS_MAX} members", **self._where(author))
         member = Member(author, invite.role, change.box_public, change.device_name, change.ticket)
         return replace(self, members={**self.members, author: member}, invites=_without(self.invites, change.ticket))
+
+    def _enrol(self, author: DeviceId, change: Enrol) -> Membership:
+        device = DeviceId(change.device)
+        if device in self.members or device in self.invites or device in self.boxes:
+            raise MalformedMessage("an enrolment of a key that is known here already", **self._where(device))
+        if change.epoch != self.epoch:
+            raise MalformedMessage("an enrolment under another epoch than the current one", **self._where(device))
+        if len(self.members) >= limits.MEMBERS_MAX:
+            raise MalformedMessage(f"more than {limits.MEMBERS_MAX} members", **self._where(device))
+        member = Member(device, Role.OWNER, change.box_public, change.device_name, b"", author)
+        boxes = {**self.boxes, device: KeyBoxAt(change.epoch, change.box)}
+        return replace(self, members={**self.members, device: member}, boxes=boxes)
 
     def _rekey(self, change: Rekey) -> Membership:
         wrapped = {item.epoch for item in change.wrapped}

@@ -38,6 +38,7 @@ from meshsync.roles import Role
 
 SIGNATURE_KIND = "membership"
 TICKET_SIGNATURE_KIND = "admission"
+CONSENT_SIGNATURE_KIND = "enrolment"
 _IdOrNone = Annotated[bytes, msgspec.Meta(max_length=ID_SIZE_BYTES)]
 _ChunkSize = Annotated[int, msgspec.Meta(ge=limits.CUTTING_SIZE_BYTES_MIN, le=limits.CHUNK_SIZE_BYTES_MAX)]
 
@@ -153,7 +154,22 @@ class SetPolicy(Record, frozen=True, tag=9):
     policy: Annotated[bytes, msgspec.Meta(max_length=limits.POLICY_BYTES_MAX)]
 
 
-Change = Genesis | Invite | Revoke | Admit | Rekey | Remove | ChangeRole | SetRelay | SetPolicy
+class Enrol(Record, frozen=True, tag=10):
+    """`device`, whose secrets are kept off-line, becomes an owner by the author's hand, since it is never there itself.
+
+    `box` is sealed to `box_public` under `epoch`, the current epoch. `consent` is the signature of `device` over
+    `consent_statement`: nobody but the device that it names can enrol it.
+    """
+
+    device: Device
+    epoch: Epoch
+    box_public: Key
+    box: KeyBox
+    consent: Signature
+    device_name: SealedName = b""
+
+
+Change = Genesis | Invite | Revoke | Admit | Rekey | Remove | ChangeRole | SetRelay | SetPolicy | Enrol
 
 
 class MembershipBody(Record, frozen=True):
@@ -204,6 +220,11 @@ def membership_id(data: bytes) -> RecordId:
     return RecordId(digest("membership", data))
 
 
+def consent_statement(device: DeviceId, box_public: bytes, by: DeviceId) -> bytes:
+    """Return what the off-line key `device` signs so that `by` may enrol it in its folders."""
+    return device + box_public + by
+
+
 def sign_genesis(keys: DeviceKeys, genesis: Genesis) -> OpenedMembership:
     """Found a folder owned by the device of `keys`. Raises MalformedMessage if `genesis` is out of bounds."""
     return _sign(keys, MembershipBody(RECORD_VERSION, b"", keys.device, 0, b"", genesis), None)
@@ -233,6 +254,9 @@ def open_membership(data: bytes) -> OpenedMembership:
         verify(body.change.ticket, TICKET_SIGNATURE_KIND, signed.body, signed.ticket_signature)
     elif signed.ticket_signature:
         raise MalformedMessage("a membership entry with a ticket's signature that admits nobody")
+    if isinstance(body.change, Enrol):
+        statement = consent_statement(DeviceId(body.change.device), body.change.box_public, DeviceId(body.device))
+        verify(DeviceId(body.change.device), CONSENT_SIGNATURE_KIND, statement, body.change.consent)
     return OpenedMembership(membership_id(data), body, data)
 
 

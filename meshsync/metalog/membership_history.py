@@ -12,6 +12,7 @@ from meshsync.ids import DeviceId, EpochId
 from meshsync.metalog.membership_entry import (
     Admit,
     ChangeRole,
+    Enrol,
     Genesis,
     Invite,
     OpenedMembership,
@@ -90,6 +91,12 @@ def tell(chain: Sequence[OpenedMembership]) -> Told:
                 invited_by[entry.author] = inviters[bytes(admit.ticket)]
                 if admit.role.may_read:
                     holders |= {entry.author}
+            case Enrol() as enrol:
+                device = DeviceId(enrol.device)
+                roles[device], names[device] = Role.OWNER, enrol.device_name
+                departures.pop(device, None)
+                invited_by[device] = entry.author
+                holders |= {device}
             case Remove() as remove:
                 role = roles.pop(remove.device)
                 departures[remove.device] = Departure(

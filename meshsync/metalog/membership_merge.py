@@ -10,6 +10,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
+import msgspec
+
 from meshsync.errors import AccessError, IntegrityError, MalformedMessage
 from meshsync.ids import short
 from meshsync.metalog.membership import Membership
@@ -17,6 +19,7 @@ from meshsync.metalog.membership_entry import (
     Box,
     Change,
     ChangeRole,
+    Enrol,
     Invite,
     OpenedMembership,
     Rekey,
@@ -108,6 +111,8 @@ def _fresh(change: Change, stands: Membership) -> Change:
             return Remove(change.device, change.pins, _rekey_after(rekey, replace(stands, members=remaining)))
         case Invite():
             return Invite(change.ticket, change.role, change.expires_s, stands.epoch, change.box)
+        case Enrol():
+            return msgspec.structs.replace(change, epoch=stands.epoch)
         case _:
             return change
 

@@ -357,6 +357,26 @@ class SlotData(Message, frozen=True):
     data: Annotated[bytes, msgspec.Meta(min_length=1, max_length=limits.SLOT_MESSAGE_BYTES_MAX)]
 
 
+# --- recovery: which folders a key that was kept off-line can open
+
+
+class ListFolders(Message, frozen=True):
+    """First on a stream: of which folders is this link's device a member that was enrolled, its secrets kept off-line?
+
+    `after` is empty, or the last folder of the page before. Answered by FolderList or Refused.
+    """
+
+    TYPE = 124
+    after: IdOrNone = b""
+
+
+class FolderList(Message, frozen=True):
+    """The first such folders above `after`, ascending; fewer than FOLDERS_LISTED_MAX are the last."""
+
+    TYPE = 125
+    folders: Annotated[tuple[Id, ...], msgspec.Meta(max_length=limits.FOLDERS_LISTED_MAX)]
+
+
 _TYPES: dict[int, type[Message]] = {
     kind.TYPE: kind
     for kind in (
@@ -384,6 +404,8 @@ _TYPES: dict[int, type[Message]] = {
         EnterSlot,
         SlotEntered,
         SlotData,
+        ListFolders,
+        FolderList,
     )
 }
 

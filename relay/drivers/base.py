@@ -1,7 +1,8 @@
 """What the relay needs of its storage: a metadata log, a chunk store, a hint bus. Chosen by URL in `relay.config`.
 
-Invariant: a call that returned is durable. Shard key is the folder: every call but `folders` and `claimed` concerns one
-folder and is one transaction. One contract suite (`tests/contracts/test_relay_drivers_contract.py`) holds every driver.
+Invariant: a call that returned is durable. Shard key is the folder: every call but `folders`, `claimed` and `enrolled`
+concerns one folder and is one transaction. One contract suite (`tests/contracts/test_relay_drivers_contract.py`) holds
+every driver.
 """
 
 from __future__ import annotations
@@ -25,7 +26,10 @@ class Place:
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One record of a folder's log. `index` counts from 1; `head` is the chained hash that includes this record."""
+    """One record of a folder's log. `index` counts from 1; `head` is the chained hash that includes this record.
+
+    `enrols` is the device that a membership entry makes a member although it is never there.
+    """
 
     index: int
     id: RecordId
@@ -33,6 +37,7 @@ class Row:
     data: bytes
     head: bytes
     place: Place | None = None
+    enrols: DeviceId | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,6 +125,9 @@ class MetadataLog(Protocol):
 
         New ones are charged to the folder and to `device`; of those already there only the lease is extended.
         """
+
+    async def enrolled(self, device: DeviceId, after: bytes, items_max: int) -> list[FolderId]:
+        """Return the first `items_max` folders above `after`, ascending, in whose log a row enrols `device`."""
 
     async def lease(self, folder: FolderId, blobs: Iterable[BlobId], leased_until_s: int) -> None:
         """Extend the leases of those of `blobs` that the folder holds: they are not collected before."""

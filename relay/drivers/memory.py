@@ -116,6 +116,10 @@ class MemoryLog:
         await self.lease(folder, blobs, leased_until_s)
         return None
 
+    async def enrolled(self, device: DeviceId, after: bytes, items_max: int) -> list[FolderId]:
+        found = (name for name, held in self.contents.items() if any(row.enrols == device for row in held.rows))
+        return sorted(name for name in found if name > after)[:items_max]
+
     async def lease(self, folder: FolderId, blobs: Iterable[BlobId], leased_until_s: int) -> None:
         held = self.contents[folder].blobs
         for blob in blobs:

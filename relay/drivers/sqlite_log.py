@@ -117,6 +117,10 @@ class SqliteLog:
             lambda db: sqlite_blobs.add(db, _known_number(db, folder), device, blobs, leased_until_s)
         )
 
+    async def enrolled(self, device: DeviceId, after: bytes, items_max: int) -> list[FolderId]:
+        sql = "SELECT folder FROM enrolled WHERE device = ? AND folder > ? ORDER BY folder LIMIT ?"
+        return [FolderId(row[0]) for row in await self._read(sql, device, after, items_max)]
+
     async def lease(self, folder: FolderId, blobs: Iterable[BlobId], leased_until_s: int) -> None:
         asked = list(blobs)
         await self._change(lambda db: sqlite_blobs.lease(db, _known_number(db, folder), asked, leased_until_s))
@@ -220,6 +224,11 @@ def _insert(db: sqlite3.Connection, number: int, rows: Sequence[Row]) -> None:
         )
         if row.place is not None:
             sqlite_blobs.charge(db, number, row.place.device, len(row.data))
+        if row.enrols is not None:
+            db.execute(
+                "INSERT OR IGNORE INTO enrolled(device, folder) SELECT ?, id FROM folders WHERE number = ?",
+                (row.enrols, number),
+            )
     if rows:
         last = rows[-1]
         db.execute("UPDATE folders SET last = ?, head = ? WHERE number = ?", (last.index, last.head, number))

@@ -1,4 +1,7 @@
-"""The tables of the SQLite metadata log. Invariant: every row but those of `folders` names its folder first."""
+"""The tables of the SQLite metadata log.
+
+Invariant: every row but those of `folders` and `enrolled` names its folder first.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +13,10 @@ from pathlib import Path
 from meshsync.errors import FormatUnsupported, IntegrityError, ResourceError, StorageFull, TransientError
 from meshsync.limits import RELAY_LOG_BUSY_S
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
+_ENROLLED = """
+CREATE TABLE enrolled(device BLOB NOT NULL, folder BLOB NOT NULL, PRIMARY KEY(device, folder)) WITHOUT ROWID;
+"""
 _SCHEMA = """
 CREATE TABLE folders(number INTEGER PRIMARY KEY, id BLOB NOT NULL UNIQUE, last INTEGER NOT NULL, head BLOB NOT NULL,
                      used INTEGER NOT NULL, allowed INTEGER NOT NULL);
@@ -41,7 +47,11 @@ def open_database(path: Path) -> sqlite3.Connection:
             db.execute("PRAGMA synchronous = FULL")
             (version,) = db.execute("PRAGMA user_version").fetchone()
             if version == 0:
-                db.executescript(f"BEGIN IMMEDIATE; {_SCHEMA} PRAGMA user_version = {SCHEMA_VERSION}; COMMIT;")
+                db.executescript(
+                    f"BEGIN IMMEDIATE; {_SCHEMA} {_ENROLLED} PRAGMA user_version = {SCHEMA_VERSION}; COMMIT;"
+                )
+            elif version == 1:  # nothing in such a log enrols anybody: the relay that wrote it refused the entry
+                db.executescript(f"BEGIN IMMEDIATE; {_ENROLLED} PRAGMA user_version = {SCHEMA_VERSION}; COMMIT;")
             elif version != SCHEMA_VERSION:
                 raise FormatUnsupported(f"the metadata log has schema {version}, not {SCHEMA_VERSION}", path=str(path))
         except (sqlite3.Error, FormatUnsupported):

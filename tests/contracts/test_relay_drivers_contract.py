@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import sqlite3
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -74,6 +75,17 @@ class TestLog:
         await log.append(FOLDER, 1, rows)
         assert await log.read(FOLDER, 2, 10_000, 10, [1]) == [rows[1], rows[3], rows[5]]
         assert await log.read(FOLDER, 4, 5, 10, [1, 9]) == [rows[3]]
+
+    async def test_folders_are_found_by_whom_they_enrolled(self, log: MetadataLog) -> None:
+        await log.create_folder(OTHER, ANNA, 1000, row(1))
+        sheet = DeviceId(b"s" * 32)
+        await log.append(FOLDER, 1, [Row(2, RecordId(b"2" * 32), 3, b"data", b"h" * 32, None, sheet), row(3)])
+        await log.append(OTHER, 1, [Row(2, RecordId(b"2" * 32), 3, b"data", b"h" * 32, None, sheet)])
+        await log.append(OTHER, 2, [Row(3, RecordId(b"3" * 32), 3, b"again", b"h" * 32, None, sheet)])
+        assert await log.enrolled(sheet, b"", 10) == [FOLDER, OTHER]
+        assert await log.enrolled(sheet, b"", 1) == [FOLDER]
+        assert await log.enrolled(sheet, FOLDER, 10) == [OTHER]
+        assert await log.enrolled(ANNA, b"", 10) == []
 
     async def test_records_are_found_by_id_and_entries_by_place(self, log: MetadataLog) -> None:
         entry = row(2, place=Place(ANNA, b"c" * 32, 1))
@@ -150,6 +162,22 @@ async def test_a_log_survives_a_restart(tmp_path: Path) -> None:
     second = SqliteLog(tmp_path / "log.sqlite", runtime)
     assert await second.read(FOLDER, 1, 1000, 10) == [row(1), row(2)]
     await second.close()
+    runtime.close()
+
+
+async def test_a_log_of_before_enrolments_is_opened_and_keeps_what_it_holds(tmp_path: Path) -> None:
+    runtime = SystemRuntime()
+    log = SqliteLog(tmp_path / "log.sqlite", runtime)
+    await log.create_folder(FOLDER, ANNA, 1000, row(1))
+    await log.close()
+    with sqlite3.connect(tmp_path / "log.sqlite") as db:
+        db.executescript("DROP TABLE enrolled; PRAGMA user_version = 1;")
+    db.close()
+    log = SqliteLog(tmp_path / "log.sqlite", runtime)
+    assert await log.folders() == [FOLDER] and await log.enrolled(BEN, b"", 9) == []
+    await log.append(FOLDER, 1, [Row(2, RecordId(b"2" * 32), 3, b"data", b"h" * 32, None, BEN)])
+    assert await log.enrolled(BEN, b"", 9) == [FOLDER]
+    await log.close()
     runtime.close()
 
 

@@ -10,15 +10,18 @@ from meshsync.metalog.entry import OpenedEntry, make_entry, make_envelope
 from meshsync.metalog.fields import ChainHead, RelaySeen
 from meshsync.metalog.membership import Membership, found
 from meshsync.metalog.membership_entry import (
+    CONSENT_SIGNATURE_KIND,
     Admit,
     Box,
     Change,
+    Enrol,
     Genesis,
     Invite,
     OpenedMembership,
     Rekey,
     Remove,
     WrappedKey,
+    consent_statement,
     sign_change,
     sign_genesis,
 )
@@ -76,6 +79,12 @@ class Folder:
     def invite(self, ticket: DeviceKeys, role: Role) -> Invite:
         """Return an invite under the current epoch."""
         return Invite(ticket.device, role, EXPIRES_S, self.membership.epoch, b"invite box" if role.may_read else b"")
+
+    def enrolment(self, sheet: DeviceKeys, by: DeviceKeys = ANNA) -> Enrol:
+        """Return the enrolment of `sheet`, which consents to one `by` that device."""
+        statement = consent_statement(sheet.device, sheet.box_public, by.device)
+        consent = sheet.sign(CONSENT_SIGNATURE_KIND, statement)
+        return Enrol(sheet.device, self.membership.epoch, sheet.box_public, b"sheet box", consent, b"sheet name")
 
     def rekey(self, number: int, without: tuple[bytes, ...] = ()) -> Rekey:
         """Return a rekey to epoch `number` for every reader and open invite but those of `without`."""

@@ -370,3 +370,60 @@ class TestForm:
         for change in (ChangeRole(BEN.device, Role.READER), folder.remove(BEN, 1)):
             with pytest.raises(NotAMember):
                 folder.add(ANNA, change)
+
+
+class TestEnrol:
+    def test_an_owner_makes_an_off_line_key_an_owner_with_a_box_of_its_own(self):
+        folder = shared()
+        folder.add(ANNA, folder.enrolment(DORA))
+        membership = folder.membership
+        assert membership.role(DORA.device) is Role.OWNER and membership.members[DORA.device].enrolled_by == ANNA.device
+        assert membership.key_boxes(DORA.device) == [KeyBoxAt(EPOCH, b"sheet box")]
+        assert membership.owners() == sorted([ANNA.device, DORA.device])
+        assert membership.acting_owners() == [ANNA.device]
+
+    def test_it_is_boxed_to_by_every_rekey(self):
+        folder = shared()
+        folder.add(ANNA, folder.enrolment(DORA))
+        with pytest.raises(MalformedMessage):
+            folder.add(ANNA, folder.rekey(1, without=(DORA.device,)))
+        folder.add(ANNA, folder.rekey(1))
+        assert folder.membership.key_boxes(DORA.device)[0].epoch == epoch(1)
+
+    def test_it_signs_as_an_owner(self):
+        folder = shared()
+        folder.add(ANNA, folder.enrolment(DORA))
+        folder.add(DORA, folder.invite(TICKET, Role.OWNER))
+        folder.add(CARA, Admit(TICKET.device, Role.OWNER, CARA.box_public), TICKET)
+        assert CARA.device in folder.membership.acting_owners()
+
+    @pytest.mark.parametrize("role", [Role.WRITER, Role.READER])
+    def test_only_an_owner_enrols(self, role: Role):
+        folder = shared((BEN, role))
+        with pytest.raises(RoleForbids):
+            folder.add(BEN, folder.enrolment(DORA, by=BEN))
+
+    def test_nobody_enrols_a_key_that_consented_to_another(self):
+        folder = shared((BEN, Role.OWNER))
+        with pytest.raises(SignatureInvalid):
+            folder.sign(BEN, folder.enrolment(DORA, by=ANNA))
+
+    def test_nobody_gives_it_another_key_to_be_boxed_to(self):
+        folder = shared()
+        with pytest.raises(SignatureInvalid):
+            folder.sign(ANNA, msgspec.structs.replace(folder.enrolment(DORA), box_public=CARA.box_public))
+
+    def test_a_member_is_not_enrolled_and_not_under_an_earlier_key(self):
+        folder = shared((BEN, Role.WRITER))
+        with pytest.raises(MalformedMessage):
+            folder.add(ANNA, folder.enrolment(BEN))
+        late = folder.enrolment(DORA)
+        folder.add(ANNA, folder.rekey(1))
+        with pytest.raises(MalformedMessage):
+            folder.add(ANNA, late)
+
+    def test_it_is_removed_like_any_member(self):
+        folder = shared()
+        folder.add(ANNA, folder.enrolment(DORA))
+        folder.add(ANNA, folder.remove(DORA, 1, ()))
+        assert not folder.membership.is_member(DORA.device) and not folder.membership.key_boxes(DORA.device)

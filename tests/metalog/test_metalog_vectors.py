@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 
 import pytest
-from log_scene import ANNA, BEN, EXPIRES_S, FOLDER, RELAY, TICKET, Folder, chain, entry, epoch, genesis
+from log_scene import ANNA, BEN, DORA, EXPIRES_S, FOLDER, RELAY, TICKET, Folder, chain, entry, epoch, genesis
 
 from meshsync.codec.canonical import encode
 from meshsync.ids import BlobId, RecordId
@@ -54,6 +54,7 @@ def membership_records() -> dict[str, bytes]:
     add("relay", ANNA, SetRelay(RELAY.device, ("relay.example:4433",)))
     add("policy", ANNA, SetPolicy(1, b"policy"))
     add("remove", ANNA, folder.remove(BEN, 2, (chain(BEN, 2)[1].head,)))
+    add("enrol", ANNA, folder.enrolment(DORA))
     return records
 
 

@@ -40,13 +40,16 @@ ALL = [
     (wire.EnterSlot(7), "9107"),
     (wire.SlotEntered(), "90"),
     (wire.SlotData(b"x"), "91c40178"),
+    (wire.ListFolders(ID), "91c420" + ID.hex()),
+    (wire.FolderList((ID,)), "9191c420" + ID.hex()),
 ]
 NUMBERS = {
     wire.Attach: 96, wire.CreateFolder: 97, wire.Attached: 98, wire.Refused: 99, wire.Append: 100,
     wire.AppendResult: 101, wire.Read: 102, wire.Page: 103, wire.Follow: 104, wire.LogGrew: 105, wire.Offer: 106,
     wire.Wanted: 107, wire.BlobUpload: 108, wire.StoredBlobs: 109, wire.Fetch: 110, wire.BlobFrame: 111,
     wire.BlobAbsent: 112, wire.ReadMembership: 113, wire.MembershipPage: 114, wire.OpenSlot: 115,
-    wire.SlotOpened: 116, wire.EnterSlot: 117, wire.SlotEntered: 118, wire.SlotData: 119,
+    wire.SlotOpened: 116, wire.EnterSlot: 117, wire.SlotEntered: 118, wire.SlotData: 119, wire.ListFolders: 124,
+    wire.FolderList: 125,
 }  # fmt: skip
 
 
@@ -57,7 +60,7 @@ def test_bytes_of_each_message(message: wire.Message, golden: str) -> None:
     assert wire.unpack(kind, body) == message
 
 
-@given(kind=st.integers(90, 120), body=st.binary(max_size=200))
+@given(kind=st.integers(90, 130), body=st.binary(max_size=200))
 def test_junk_is_malformed_and_nothing_else(kind: int, body: bytes) -> None:
     try:
         message = wire.unpack(kind, body)

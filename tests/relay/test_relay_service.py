@@ -30,7 +30,9 @@ from meshsync.wire.relay_messages import (
     Code,
     CreateFolder,
     Fetch,
+    FolderList,
     Follow,
+    ListFolders,
     LogGrew,
     MembershipPage,
     MissingBlobs,
@@ -157,6 +159,29 @@ class TestTicket:
         await talk.expect(Attached, self.attach(CARA))
         assert await owner.append(membership_record(mine)) == [Appended(3)]
         assert refusal(await talk.ask(Append((membership_record(other),)))) is Code.UNKNOWN
+
+
+class TestEnrolled:
+    async def test_a_sheet_finds_the_folders_that_enrolled_it_and_nobody_else_does(self, world: RelayWorld) -> None:
+        folder = Folder()
+        enrolled = folder.add(ANNA, folder.enrolment(DORA))
+        owner = await world.founded()
+        assert await owner.append(membership_record(enrolled)) == [Appended(2)]
+        assert await self.listed(world, DORA) == (FOLDER,)
+        assert await self.listed(world, DORA, after=FOLDER) == ()
+        for other in (ANNA, BEN):
+            assert await self.listed(world, other) == ()
+        assert isinstance(await (await world.talk(DORA)).ask(Attach(FOLDER)), Attached)
+
+    async def test_one_that_was_removed_finds_it_no_more(self, world: RelayWorld) -> None:
+        folder = Folder()
+        records = [folder.add(ANNA, folder.enrolment(DORA)), folder.add(ANNA, folder.remove(DORA, 1, ()))]
+        owner = await world.founded()
+        await owner.append(*map(membership_record, records))
+        assert await self.listed(world, DORA) == ()
+
+    async def listed(self, world: RelayWorld, device: DeviceKeys, after: bytes = b"") -> tuple[bytes, ...]:
+        return (await (await world.talk(device)).expect(FolderList, ListFolders(after))).folders
 
 
 class TestAppendAndRead:
