@@ -25,6 +25,8 @@ from meshsync.agent.folder_loop import FolderLoop
 from meshsync.agent.folder_store import FolderStore
 from meshsync.agent.folder_threads import FolderThreads
 from meshsync.agent.founding import NAME_KEY, ROOT_KEY
+from meshsync.agent.handout import Handout
+from meshsync.agent.handout_note import read_note, write_note
 from meshsync.agent.history import unpack_content
 from meshsync.agent.key_ring import unpack_keys
 from meshsync.agent.local_chunks import LocalChunks
@@ -116,6 +118,7 @@ class Folder:
         self.database = machine.open_index(home.index)
         self.meta = Meta(self.database)
         self.is_paused = self.meta.get(PAUSED_KEY) is not None
+        self.handout = read_note(self.meta)  # set if the folder is one shared file, which no user works in
         self._told: tuple[RecordId, Told] | None = None  # of the membership head
         self.leaving = False  # this device tells the others that it leaves
         self.relay_rows = RelayRows(self.database)
@@ -258,6 +261,11 @@ class Folder:
 
         await self._runtime.in_thread(write)
         self.is_paused = paused
+
+    async def note_handout(self, handout: Handout) -> None:
+        """Note of the one shared file that this folder is; kept over a restart. Raises ResourceError."""
+        await self._runtime.in_thread(write_note, self.database, self.meta, handout)
+        self.handout = handout
 
     def _staging_area(self) -> Staging:
         assert self._staging is not None

@@ -6,8 +6,9 @@ Invariant: the state directory is complete before its `ready` mark is written, s
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 
 from meshsync import limits
 from meshsync.agent.folder_home import FolderHome, create
@@ -24,10 +25,11 @@ from meshsync.index.log_rows import LogRows
 from meshsync.index.meta import Meta
 from meshsync.metalog.membership_entry import Genesis, OpenedMembership, sign_genesis
 from meshsync.runtime import Runtime
-from meshsync.store.files import SystemFiles, write_atomic
+from meshsync.store.files import SystemFiles, make_directory, write_atomic
 
 ROOT_KEY = "root"
 NAME_KEY = "name"
+INNER_ROOT_NAME = "root"
 
 
 def check_root(path: Path, roots: Sequence[Path]) -> Path:
@@ -48,9 +50,17 @@ def check_root(path: Path, roots: Sequence[Path]) -> Path:
 
 
 def found_folder(
-    runtime: Runtime, home: Path, device: DeviceKeys, root: Path, name: str, device_name: str
+    runtime: Runtime,
+    home: Path,
+    device: DeviceKeys,
+    root: Path | None,
+    name: str,
+    device_name: str,
+    noted: Mapping[str, bytes] = MappingProxyType({}),
 ) -> FolderHome:
     """Found a folder of which this device is the owner, with `root` as its place on disk. Blocking.
+
+    `root` and `noted` are as in `enter_folder`.
 
     Raises ConfigError if `root` belongs to another folder, ResourceError if the disk refuses.
     """
@@ -72,21 +82,36 @@ def found_folder(
     )
     entry = sign_genesis(device, genesis)
     keys = FolderKeys(entry.folder, secret, {epoch: epoch_key}, epoch)
-    return enter_folder(home, keys, [entry], root, name)
+    return enter_folder(home, keys, [entry], root, name, noted)
 
 
 def enter_folder(
-    home: Path, keys: FolderKeys, membership: Sequence[OpenedMembership], root: Path, name: str
+    home: Path,
+    keys: FolderKeys,
+    membership: Sequence[OpenedMembership],
+    root: Path | None,
+    name: str,
+    noted: Mapping[str, bytes] = MappingProxyType({}),
 ) -> FolderHome:
-    """Keep a folder whose keys and membership chain this device has, with `root` as its place. Blocking."""
-    control.create(os.fsencode(root), keys.folder, Syscalls())
+    """Keep a folder whose keys and membership chain this device has, with `root` as its place. Blocking.
+
+    None: its place is inside its state, where no user works, and goes with it. `noted` goes into its index at once.
+    """
+    if root is not None:
+        control.create(os.fsencode(root), keys.folder, Syscalls())
     state = create(home, keys.folder)
+    if root is None:
+        root = state.path / INNER_ROOT_NAME
+        make_directory(SystemFiles(), root)
+        control.create(os.fsencode(root), keys.folder, Syscalls())
     write_atomic(SystemFiles(), state.keys, pack_keys(keys))
     database = Database(state.index)
     with database.transaction():
         meta = Meta(database)
         meta.set(ROOT_KEY, os.fsencode(root))
         meta.set(NAME_KEY, name.encode())
+        for key, value in noted.items():
+            meta.set(key, value)
         rows = LogRows(database)
         for position, entry in enumerate(membership):
             rows.append_membership(position, entry.id, entry.data)

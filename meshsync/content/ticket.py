@@ -22,6 +22,8 @@ from meshsync.roles import Role
 
 PREFIX = "meshsync1"
 TICKET_VERSION = 1
+FILE_TICKET_VERSION = 2
+"""The folder is one shared file. A build that does not know of these refuses it, and makes no directory of it."""
 SECRET_SIZE_BYTES = 16
 TEXT_KIND = "ticket"
 
@@ -37,7 +39,7 @@ class Ticket(Record, frozen=True):
     (`wire.relay_address`, as text).
     """
 
-    version: Annotated[int, msgspec.Meta(ge=TICKET_VERSION, le=TICKET_VERSION)]
+    version: Annotated[int, msgspec.Meta(ge=TICKET_VERSION, le=FILE_TICKET_VERSION)]
     folder: Annotated[FolderId, _Id]
     inviter: Annotated[DeviceId, _Id]
     secret: Annotated[bytes, msgspec.Meta(min_length=SECRET_SIZE_BYTES, max_length=SECRET_SIZE_BYTES)]
@@ -45,6 +47,11 @@ class Ticket(Record, frozen=True):
     expires_s: Annotated[int, msgspec.Meta(ge=0, le=limits.COUNTER_MAX)]
     addresses: _Addresses = ()
     relays: _Addresses = ()
+
+    @property
+    def is_file(self) -> bool:
+        """Whether the folder is one shared file, to be put somewhere, and not a directory to be kept equal."""
+        return self.version == FILE_TICKET_VERSION
 
     @property
     def keys(self) -> DeviceKeys:
@@ -84,9 +91,11 @@ def make_ticket(
     expires_s: int,
     addresses: tuple[str, ...] = (),
     relays: tuple[str, ...] = (),
+    is_file: bool = False,
 ) -> Ticket:
     """Return a ticket with 16 fresh random bytes as `secret`. Raises TicketInvalid if a field is out of bounds."""
-    return _parse(encode(Ticket(TICKET_VERSION, folder, inviter, secret, role, expires_s, addresses, relays)))
+    version = FILE_TICKET_VERSION if is_file else TICKET_VERSION
+    return _parse(encode(Ticket(version, folder, inviter, secret, role, expires_s, addresses, relays)))
 
 
 def parse_ticket(text: str) -> Ticket:
@@ -109,6 +118,8 @@ def _parse(data: bytes) -> Ticket:
         ticket = decode(Ticket, data, limits.TICKET_BYTES_MAX)
         if any(format_address(*parse_address(address)) != address for address in ticket.addresses):
             raise MalformedMessage("an address in it is not in its one form")
+        if ticket.is_file and ticket.role is not Role.READER:
+            raise MalformedMessage("one file is shared for reading only")
     except MalformedMessage as error:
         raise _invalid(error.what) from error
     return ticket

@@ -34,6 +34,15 @@ def test_golden_text():
     assert parse_ticket(GOLDEN) == TICKET
 
 
+def test_one_file_has_a_ticket_of_its_own_that_earlier_builds_refuse():
+    ticket = make_ticket(
+        TICKET.folder, TICKET.inviter, secret=TICKET.secret, role=Role.READER, expires_s=TICKET.expires_s, is_file=True
+    )
+    assert (ticket.version, ticket.is_file, TICKET.is_file) == (2, True, False)
+    assert parse_ticket(ticket.text) == ticket
+    assert ticket.keys.device == TICKET.keys.device, "the same derivations"
+
+
 def test_golden_keys():
     keys = TICKET.keys
     assert keys.device.hex() == "3573c6bc0ad72f86f91da9b7ea8dbd381f2c8d06423b9e586d0986beae2280fd"
@@ -77,6 +86,9 @@ def test_any_text_is_a_typed_error(text: str):
 
 BAD_FIELDS = {
     "another version": (2, 32, 16, 2, 0, (), ()),
+    "an unknown version": (3, 32, 16, 3, 0, (), ()),
+    "one file to be written by its holder": (2, 32, 16, 1, 0, (), ()),
+    "one file that its holder cannot read": (2, 32, 16, 4, 0, (), ()),
     "a short folder id": (1, 31, 16, 2, 0, (), ()),
     "a short secret": (1, 32, 15, 2, 0, (), ()),
     "an unknown role": (1, 32, 16, 9, 0, (), ()),
