@@ -217,10 +217,7 @@ class ActionRunner:
         if isinstance(outcome, Changed):
             applied.changed.append((action, path))
             if outcome.rescued and outcome.stat is not None:
-                # An edit that its path could not take back. If it finds no place here, it does at the next start.
-                beside = (*path[:-1], b"recovered %d %s" % (outcome.stat.inode, outcome.rescued[-8:]))
-                self._applier.place_rescued(outcome.rescued, beside)
-                applied.changed.append((action, beside))
+                applied.changed.append((action, self._place_rescued(outcome.rescued, outcome.stat, path)))
         elif isinstance(outcome, Blocked) and outcome.reason is Reason.PARENT_MISSING and (above := _above(action)):
             applied.changed += [(action, directory) for directory in above]
         elif isinstance(outcome, Blocked):
@@ -228,6 +225,19 @@ class ActionRunner:
         else:
             applied.done.append(action)
             self._note(action, path, outcome, applied)
+
+    def _place_rescued(self, rescued: bytes, stat: DiskStat, path: Path) -> Path:
+        """Put an edit that `path` could not take back beside it, or above if its directory went away; return where.
+
+        If it finds no place there either, it does at the next start.
+        """
+        name = b"recovered %d %s" % (stat.inode, rescued[-8:])
+        for depth in reversed(range(len(path))):
+            beside = (*path[:depth], name)
+            outcome = self._applier.place_rescued(rescued, beside)
+            if not isinstance(outcome, Blocked) or outcome.reason is not Reason.PARENT_MISSING:
+                break
+        return beside
 
     def _clear(self, path: Path, stat: DiskStat) -> bool:
         """Remove a parked object that a run made and no row names; return whether it is away.

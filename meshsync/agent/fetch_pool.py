@@ -74,7 +74,7 @@ class FetchPool:
         """See to it that the content of `action` gets staged; return whether it is already."""
         node = action.node
         held = self._staged.get(node)
-        if held is not None and held[0] == action.content:
+        if held is not None and held[0] == action.content and held[1].file.name:  # else it was lost in the control area
             self._wanted[node] = action
             return True
         before = self._wanted.get(node)

@@ -205,7 +205,7 @@ class Swapper:
     def _give_back(self, swap: bytes, at: Entry) -> bytes:
         try:
             move_new(self._syscalls, self._staging.fd, swap, *at)
-        except FileExistsError:
+        except (FileExistsError, FileNotFoundError):  # taken by its user, or gone with its directory
             return swap
         with suppress(OSError):  # it is given back; the next change there makes it durable
             self._syscalls.fsync(at.fd)

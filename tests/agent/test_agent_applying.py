@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import shutil
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -214,6 +215,32 @@ def test_an_edit_that_its_path_cannot_take_back_is_put_beside_it(tree: FolderTre
     (name,) = found.keys() - {"f", "g"}
     assert found[name] == "edited meanwhile" and found["f"] == "and saved again"
     assert (name.encode(),) in [path for _, path in applied.changed] and tree.staged_names() == []
+
+
+@pytest.mark.parametrize("acting", ["replacing", "removing"])
+def test_an_edit_whose_directory_went_away_meanwhile_is_put_above(tree: FolderTree, acting: str) -> None:
+    (tree.path / "d" / "e").mkdir(parents=True)
+    file = tree.path / "d" / "e" / "f"
+    file.write_text("before")
+    before = row_of(tree, b"d/e/f")
+    calls = tree.root.syscalls = tree.applier._syscalls = FaultySyscalls()
+    tree.staging.syscalls = tree.applier._swapper._syscalls = calls
+
+    def edit() -> None:
+        file.write_text("edited meanwhile")
+        calls.before["rename_new" if acting == "removing" else "exchange"] = lambda: shutil.rmtree(tree.path / "d")
+
+    path = (b"d", b"e", b"f")
+    if acting == "removing":
+        calls.before["rename"] = edit
+        applied = run(tree, Remove(before.node, path, Kind.FILE, before.stat, (), (before.node,)))
+    else:
+        calls.before["exchange"] = edit
+        link = Content(Kind.LINK, target=b"new")
+        applied = run(tree, MakeLink(before.node, path, link, before.versions[0], MTIME_NS, before.stat, (before,)))
+    (found,) = (path for path in tree.path.iterdir() if path.name not in {"f", "g", ".meshsync"})
+    assert found.read_text() == "edited meanwhile"
+    assert (os.fsencode(found.name),) in [path for _, path in applied.changed] and tree.staged_names() == []
 
 
 def test_nothing_is_put_where_a_directory_was_to_be_that_did_not_move(tree: FolderTree) -> None:

@@ -181,3 +181,17 @@ async def test_what_cannot_be_staged_leaves_nothing_and_is_told(scene: Scene, ch
     scene.pool.cancel(NODE)
     await scene.pool.close()
     assert scene.tree.staged_names() == []
+
+
+@pytest.mark.parametrize("chunks", SIZES.values(), ids=SIZES)
+async def test_a_staged_file_that_was_lost_on_its_way_into_the_tree_is_fetched_again(scene: Scene, chunks: int) -> None:
+    content, names = scene.member.offer(b"a", chunks), []
+    scene.member.open.set()
+    for _ in range(2):
+        scene.want(content)
+        scene.pool.start()
+        await scene.until(scene.pool.take_finished)
+        file = scene.pool.staged(NODE).file
+        names.append(file.name)
+        file.name = b""
+    assert len(set(names)) == 2
