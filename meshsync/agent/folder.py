@@ -61,8 +61,8 @@ from meshsync.index.log_rows import LogRows
 from meshsync.index.meta import Meta
 from meshsync.index.relay_rows import RelayRows
 from meshsync.limits import EARLIER_EPOCHS_MAX, FOLDER_CLOSE_S, RESCAN_LIMITED_S, RESCAN_S, UPLOAD_FETCH_S
+from meshsync.metalog.evidence import Evidence, encode_evidence
 from meshsync.metalog.fields import ChainHead
-from meshsync.metalog.head import Evidence, encode_evidence
 from meshsync.metalog.membership_entry import open_membership
 from meshsync.metalog.membership_history import Told, tell
 from meshsync.metalog.record_log import GENESIS_HEAD

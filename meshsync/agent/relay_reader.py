@@ -23,7 +23,8 @@ from meshsync.index.chunk_rows import BlobRow, ChunkRows
 from meshsync.index.relay_rows import RelayCursor, RelayRows
 from meshsync.limits import RECORDS_PAGE_BYTES_MAX
 from meshsync.metalog.admission import may_append_stored
-from meshsync.metalog.head import Evidence, compare_heads, head_hash, open_head
+from meshsync.metalog.evidence import Evidence, compare_heads
+from meshsync.metalog.head import head_hash, open_head
 from meshsync.metalog.membership import Membership
 from meshsync.metalog.membership_at import next_membership
 from meshsync.metalog.membership_entry import open_membership

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Final
 
-VERSION: Final = 5
+VERSION: Final = 6
 
 SAFEGUARDS: Final = """
 -- what the safeguards weigh: files taken away lately, holds that wait for the user
@@ -90,7 +90,24 @@ _TO_STORED_EARLY: Final = f"""
 UPDATE relay SET cursor = 0, head = zeroblob(32);
 """
 
-UPGRADES: Final = {1: SAFEGUARDS, 2: STORED_PARTS, 3: _TO_PER_RELAY, 4: _TO_STORED_EARLY}
+RELAY_LOG: Final = """
+-- what was read of each relay's log: ids of the records after index `start`, where it has the head `head`
+CREATE TABLE relay_log (
+    relay BLOB NOT NULL,
+    start INTEGER NOT NULL,
+    head BLOB NOT NULL,
+    ids BLOB NOT NULL,
+    PRIMARY KEY (relay, start)
+) WITHOUT ROWID;
+"""
+
+_TO_RELAY_LOG: Final = f"""
+{RELAY_LOG}
+-- read each log once more: what it holds was not kept
+UPDATE relay SET cursor = 0, head = zeroblob(32);
+"""
+
+UPGRADES: Final = {1: SAFEGUARDS, 2: STORED_PARTS, 3: _TO_PER_RELAY, 4: _TO_STORED_EARLY, 5: _TO_RELAY_LOG}
 """What brings an index of a version to the next one."""
 
 TABLES: Final = (
@@ -153,4 +170,5 @@ CREATE TABLE list (id BLOB PRIMARY KEY, data BLOB NOT NULL) WITHOUT ROWID;
     + STORED_PARTS
     + PER_RELAY
     + STORED_EARLY
+    + RELAY_LOG
 )

@@ -26,16 +26,16 @@ from meshsync.codec.canonical import decode, encode
 from meshsync.errors import FormatUnsupported, IntegrityError, MalformedMessage, PeerOverran, SignatureInvalid
 from meshsync.ids import BlobId, FolderId, RecordId, dot
 from meshsync.metalog.checkpoint import make_checkpoint, open_checkpoint
-from meshsync.metalog.fields import RelaySeen, check_version
-from meshsync.metalog.head import (
+from meshsync.metalog.evidence import (
+    Evidence,
     Fault,
+    compare_along,
     compare_heads,
     encode_evidence,
-    head_hash,
-    open_head,
-    sign_head,
     verify_evidence,
 )
+from meshsync.metalog.fields import RelaySeen, check_version
+from meshsync.metalog.head import head_hash, open_head, sign_head
 from meshsync.metalog.membership_entry import Admit, open_membership
 from meshsync.metalog.receipt import make_receipt, open_receipt
 from meshsync.metalog.record_log import GENESIS_HEAD, LogRecord, RecordKind, next_head, record_id, verify_page
@@ -273,3 +273,67 @@ class TestEvidence:
         }
         with pytest.raises(IntegrityError):
             verify_evidence(encode_evidence(type(fork)(1, FOLDER, HEAD, HEAD)))
+
+
+class TestEvidenceAlongALog:
+    """A word that is no longer than another is compared with the log behind the other, record by record."""
+
+    IDS = tuple(RecordId(bytes([number]) * 32) for number in range(1, 8))
+
+    def heads(self, ids: tuple[RecordId, ...] = IDS) -> list[bytes]:
+        heads = [GENESIS_HEAD]
+        for record in ids:
+            heads.append(next_head(heads[-1], record))
+        return heads
+
+    def compare(self, first: bytes, second: bytes, ids: tuple[RecordId, ...]) -> Evidence | None:
+        heads = dict(enumerate(self.heads(ids)))
+        return compare_along(first, second, FOLDER, heads.get, lambda after, last: ids[after:last])
+
+    def word(self, ids: tuple[RecordId, ...], index: int, *, receipt: bool = False) -> bytes:
+        head = self.heads(ids)[index]
+        if receipt:
+            return make_receipt(RELAY, FOLDER, record=stored_id(STORED), index=index, head=head, replicas=1)
+        return sign_head(RELAY, FOLDER, index=index, head=head)
+
+    @pytest.mark.parametrize("receipt", [False, True])
+    @pytest.mark.parametrize("index", [2, 3, 6])
+    @pytest.mark.parametrize(
+        "served",
+        [IDS[:1] + IDS[2:] + IDS[:1], IDS[1:2] + IDS[:1] + IDS[2:], IDS[:1] + IDS[5:6] + IDS[2:]],
+        ids=["left out", "reordered", "put in its place"],
+    )
+    def test_a_log_that_differs_below_a_word_is_a_fork(
+        self, served: tuple[RecordId, ...], index: int, receipt: bool
+    ) -> None:
+        evidence = self.compare(self.word(self.IDS, index, receipt=receipt), self.word(served, 7), served)
+        assert evidence is not None
+        proven = verify_evidence(encode_evidence(evidence))
+        assert (proven.fault, proven.relay, proven.folder) == (Fault.FORK, RELAY.device, FOLDER)
+
+    def test_words_of_one_log_convict_nobody(self) -> None:
+        for index in range(1, 8):
+            for receipt in (False, True):
+                assert (
+                    self.compare(self.word(self.IDS, index, receipt=receipt), self.word(self.IDS, 7), self.IDS) is None
+                )
+
+    def test_a_log_that_the_second_word_does_not_commit_to_proves_nothing(self) -> None:
+        """Whoever compares may have been served something else than what was signed: that is no proof for others."""
+        served = (*self.IDS[1:], self.IDS[0])
+        assert self.compare(self.word(self.IDS, 3), self.word(self.IDS, 7), served) is None
+        base, ids = self.heads(served)[3], b"".join(served[3:])
+        forged = Evidence(1, FOLDER, self.word(self.IDS, 3), self.word(self.IDS, 7), base, ids)
+        with pytest.raises(IntegrityError):
+            verify_evidence(encode_evidence(forged))
+
+    def test_any_flipped_bit_is_refused(self) -> None:
+        served = self.IDS[:1] + self.IDS[2:] + self.IDS[:1]
+        evidence = self.compare(self.word(self.IDS, 5), self.word(served, 7), served)
+        assert evidence is not None
+        assert refusals(verify_evidence, flips(encode_evidence(evidence))) <= {
+            MalformedMessage,
+            SignatureInvalid,
+            IntegrityError,
+            FormatUnsupported,
+        }

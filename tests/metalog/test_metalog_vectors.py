@@ -12,8 +12,9 @@ from meshsync.codec.canonical import encode
 from meshsync.ids import BlobId, RecordId
 from meshsync.metalog.checkpoint import make_checkpoint, open_checkpoint
 from meshsync.metalog.entry import OpenedEntry, open_entry, parse_entry
+from meshsync.metalog.evidence import Fault, compare_along, compare_heads, encode_evidence, verify_evidence
 from meshsync.metalog.fields import RelaySeen
-from meshsync.metalog.head import compare_heads, encode_evidence, head_hash, open_head, sign_head, verify_evidence
+from meshsync.metalog.head import head_hash, open_head, sign_head
 from meshsync.metalog.membership_entry import (
     Admit,
     Change,
@@ -74,13 +75,20 @@ def statements() -> dict[str, bytes]:
     head = sign_head(RELAY, FOLDER, index=3, head=bytes([5]) * 32)
     rolled_back = sign_head(RELAY, FOLDER, index=2, head=bytes([6]) * 32, after=head_hash(head))
     evidence = compare_heads(head, rolled_back, FOLDER)
-    assert evidence is not None
+    records = [RecordId(bytes([7]) * 32), RecordId(bytes([8]) * 32)]
+    other = next_head(next_head(bytes([6]) * 32, records[0]), records[1])
+    fork = compare_along(
+        head, sign_head(RELAY, FOLDER, index=5, head=other), FOLDER,
+        lambda index: {3: bytes([6]) * 32}[index], lambda after, last: records[after - 3 : last - 3],
+    )  # fmt: skip
+    assert evidence is not None and fork is not None
     return {
         "stored": stored,
         "receipt": make_receipt(RELAY, FOLDER, record=stored_id(stored), index=3, head=bytes([5]) * 32, replicas=2),
         "head": head,
         "head after another": rolled_back,
         "evidence": encode_evidence(evidence),
+        "evidence of a fork": encode_evidence(fork),
         "checkpoint": make_checkpoint(
             ANNA, FOLDER, membership=FOLDER, epoch=epoch(1), vector=(first.head,), state=(BlobId(bytes([1]) * 32),),
             relay_seen=(RelaySeen(RELAY.device, 3, bytes([5]) * 32),),
@@ -137,4 +145,5 @@ def test_vectors_open():
     open_receipt(data["receipt"], FOLDER)
     open_head(data["head"], FOLDER)
     open_checkpoint(data["checkpoint"], FOLDER)
-    verify_evidence(data["evidence"])
+    assert verify_evidence(data["evidence"]).fault is Fault.ROLLBACK
+    assert verify_evidence(data["evidence of a fork"]).fault is Fault.FORK
