@@ -199,19 +199,29 @@ class Agent:
         await folder.close()
 
     async def _follow(self, folder: Folder) -> None:
-        """React to changes of who belongs to the folder and where it is stored."""
+        """React to changes of who belongs to the folder and where it is stored; again if the index refuses that."""
         seen = -1
         count = 0
         while True:
             members = folder.replica.membership_count()
             if members != seen:
-                seen = members
-                await self._own_relays(folder)
-                self.refresh()
-                if folder.parted:
-                    self.dialer.remove(folder.inviter_addresses)
-                await self.members.changed(folder)
+                try:
+                    await self._react(folder)
+                    seen = members
+                except MeshsyncError as error:
+                    log.warning("folder %s: a change of its members waits: %s", folder.name, error)
+                    await self.runtime.sleep(RETRY_BLOCKED_S)
+                    continue
             count = await folder.replica.changes.after(count)
+
+    async def _react(self, folder: Folder) -> None:
+        try:
+            await self._own_relays(folder)
+        finally:  # whoever is gone is cut off in any case
+            self.refresh()
+            if folder.parted:
+                self.dialer.remove(folder.inviter_addresses)
+            await self.members.changed(folder)
 
     async def _own_relays(self, folder: Folder) -> None:
         """Store folders that this device owns at its configured relays; link the relays that the folder names."""

@@ -16,7 +16,7 @@ from meshsync.agent.folder import Folder
 from meshsync.agent.link_table import LinkTable
 from meshsync.agent.members_keys import make_due_rekey
 from meshsync.agent.members_notes import MemberNotes
-from meshsync.errors import MeshsyncError
+from meshsync.errors import MeshsyncError, ResourceError
 from meshsync.ids import DeviceId, FolderId
 from meshsync.limits import FAREWELL_S
 from meshsync.metalog.membership_entry import Rekey
@@ -70,10 +70,13 @@ class MembersWatch:
         await self._rekey(folder, told)
 
     async def note_seen(self, folder: Folder) -> None:
-        """Remember that the members of `folder` that are linked now were seen now."""
+        """Remember that the members of `folder` that are linked now were seen now, if the index takes that."""
         linked = [member.link.peer for member in self._links.all()]
         known = [device for device in linked if folder.knows(device)]
-        await self._runtime.in_thread(self.notes(folder).note_seen, known, self._runtime.wall_time_ns())
+        try:
+            await self._runtime.in_thread(self.notes(folder).note_seen, known, self._runtime.wall_time_ns())
+        except ResourceError as error:  # it is only shown: nothing else may wait for it, nor fail
+            log.warning("when members of %s were seen is not remembered: %s", folder.name, error)
 
     async def _cut(self, link: Link) -> None:
         """End the link of a device that is gone, once it could read why."""

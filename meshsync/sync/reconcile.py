@@ -81,7 +81,7 @@ def reconcile(
     """
     if frozen.paths:
         local = local.unseen(frozen.paths)
-    paths = None if scope is None else _widened(scope, synced, view)
+    paths = None if scope is None else _widened(scope, synced, local)
     matched = match(synced, local, paths, frozen.unseen)
     plan = Plan(busy=matched.frozen | frozen.nodes)
     _Reconciler(synced, local, view, matched, plan).run()
@@ -103,10 +103,14 @@ def _is_taken(row: SyncedRow, synced: SyncedTree) -> bool:
     return old is None or (old.versions, old.executable, old.mtime_ns) != (row.versions, row.executable, row.mtime_ns)
 
 
-def _widened(scope: Scope, synced: SyncedTree, view: View) -> set[Path]:
-    """Add the directories above that are new themselves, and where the nodes lie on disk."""
-    paths = set(scope.paths)
-    paths.update(path for node in scope.nodes if (path := synced.path_of(node)) is not None and _is_file(synced, node))
+def _widened(scope: Scope, synced: SyncedTree, local: LocalTree) -> set[Path]:
+    """Add the directories above that are new themselves, and where the nodes lie on disk.
+
+    Of directories only those that lie there no more: they were frozen, and may be gone.
+    """
+    places = ((synced.path_of(node), _is_file(synced, node)) for node in scope.nodes if node in synced.rows)
+    paths = {path for path, is_file in places if path is not None and (is_file or local.at(path) is None)}
+    paths |= scope.paths
     widened = set()
     for path in paths:
         while len(path) > 1 and not synced.at(path[:-1]):

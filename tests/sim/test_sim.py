@@ -43,9 +43,12 @@ FOUND = (
     13113,
     18216,
     18890,
+    22801,
+    22845,
     200258,
     200745,
     201899,
+    207328,
 )
 """Seeds that failed once, beyond those that run anyway."""
 
