@@ -223,6 +223,7 @@ RETRY_BLOCKED_S: Final = 10.0  # seconds before an action that was blocked (disk
 HANDOUTS_MAX: Final = 100  # files that one device shares by themselves or was given: each is a folder with its index
 HANDOUT_NOTE_BYTES_MAX: Final = 16 * KIB  # our own note: two paths of PATH_MAX and two contents
 HANDOUT_LOOK_S: Final = 60.0  # an invitation to a file that ran out unused is noticed and forgotten within this time
+HANDOUT_PAUSE_S: Final = 0.2  # between two looks at one such file, however much changes elsewhere
 PLACE_NAMES_MAX: Final = 1000  # "plan (2).txt" and on, tried where a file is to be put and the name is taken
 FOLDER_CLOSE_S: Final = 60.0  # for threads to end when a folder closes: a large file is read and synced
 ROUNDS_QUIET_MAX: Final = 100  # plans made in a row without anything else happening, before the loop pauses

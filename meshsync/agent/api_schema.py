@@ -11,6 +11,8 @@ from typing import Any, Literal
 
 import msgspec
 
+from meshsync.agent.api_handouts import SharedFile
+
 Role = Literal["owner", "writer", "reader", "backup"]
 CodePhase = Literal["none", "open", "tried in vain", "ended"]
 LinkPath = Literal["lan", "direct", "relay", "offline"]
@@ -125,6 +127,7 @@ class Status(Answer, frozen=True, kw_only=True):
     relays: list[RelayState] = []
     devices: list[DeviceState] = []
     folders: list[FolderState] = []
+    shared_files: list[SharedFile] = []
     saved: Saved = Saved()
 
 
@@ -175,6 +178,7 @@ class ShareRequest(Schema, frozen=True, kw_only=True):
     role: Role = "writer"
     expires_s: float = 600.0
     name: str = ""
+    this_version: bool = False  # of one file: hand out what it is now, and no later version
 
 
 class ShareResult(Answer, frozen=True, kw_only=True):
@@ -190,6 +194,8 @@ class ShareResult(Answer, frozen=True, kw_only=True):
     code_expires: str = ""
     id: str = ""
     addresses: list[str] = []
+    is_file: bool = False  # one file, which the bearer gets without joining its folder
+    stored: bool = False  # of one file: a relay has it, so it can be fetched while this device is off
 
 
 class Invitation(Schema, frozen=True, kw_only=True):
@@ -242,6 +248,7 @@ class JoinResult(Answer, frozen=True, kw_only=True):
     route: LinkPath
     files: int
     bytes: int
+    is_file: bool = False  # `path` is one file that was handed over, not a folder
 
 
 class Member(Schema, frozen=True, kw_only=True):

@@ -23,6 +23,7 @@ from meshsync.agent.dialer import Dialer
 from meshsync.agent.faults import Faults
 from meshsync.agent.folder import Folder
 from meshsync.agent.folder_home import FolderHome
+from meshsync.agent.handouts import Handouts
 from meshsync.agent.home import Home
 from meshsync.agent.invitations import Invitations
 from meshsync.agent.key_ring import device_label, open_label
@@ -86,6 +87,7 @@ class Agent:
         self.relays: dict[DeviceId, RelayClient] = {}
         self.invitations = Invitations(runtime, self.folders.values)
         self.codes = Codes(runtime, self.invitations.admits)
+        self.handouts = Handouts(self, self.invitations.admits)
         self.started_s = runtime.monotonic()
         self.stopping = asyncio.Event()
         self.discovery_problem = ""
@@ -146,6 +148,7 @@ class Agent:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+        await self.handouts.close()
         for folder in self.folders.values():
             await self.members.note_seen(folder)
         await self.links.close()
@@ -175,6 +178,7 @@ class Agent:
         await folder.start()
         self.dialer.add(folder.inviter_addresses, folder.keys().discovery_key(folder.keys().current))
         self._tasks[f"folder {folder.id.hex()}"] = self.runtime.spawn(self._follow(folder), "follow membership")
+        self.handouts.opened(folder)
         self.refresh()
         return folder
 
@@ -192,6 +196,7 @@ class Agent:
 
     async def close_folder(self, folder: Folder) -> None:
         """Stop syncing a folder."""
+        self.handouts.closing(folder)
         del self.folders[folder.id]
         self._tasks.pop(f"folder {folder.id.hex()}").cancel()
         self.members.forget(folder)
@@ -256,7 +261,8 @@ class Agent:
     # --- links --------------------------------------------------------------------------------------------
 
     def _folder_keys(self) -> tuple[bytes, ...]:
-        shared = (folder for folder in self.folders.values() if not folder.parted)
+        shared = [folder for folder in self.folders.values() if not folder.parted]
+        shared.sort(key=lambda folder: folder.handout is not None)  # an announcement has room for few: folders first
         return tuple(folder.keys().discovery_key(folder.keys().current) for folder in shared)
 
     def _earlier_keys(self) -> tuple[bytes, ...]:

@@ -10,10 +10,10 @@ import os
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
+from meshsync.agent.content_pieces import content_pieces
 from meshsync.agent.folder import Folder
 from meshsync.agent.handout import FILE_NAME, Act, Given, due
 from meshsync.agent.history import pack_content
-from meshsync.agent.restoring import content_pieces
 from meshsync.content.record import Content, Kind
 from meshsync.errors import ConfigError, ResourceError, TransientError
 from meshsync.ids import NodeId

@@ -11,7 +11,7 @@ from typing import TypeAlias
 
 from meshsync.codec.canonical import Record, decode, encode
 from meshsync.content.record import Content, Kind
-from meshsync.ids import FolderId, NodeId
+from meshsync.ids import FolderId
 from meshsync.limits import HANDOUT_NOTE_BYTES_MAX, NAME_BYTES_MAX, PLACE_NAMES_MAX
 
 GIVEN_KEY = "handout given"
@@ -80,6 +80,13 @@ def unpack(given: bytes | None, taken: bytes | None) -> Handout | None:
     return None if taken is None else decode(Taken, taken, HANDOUT_NOTE_BYTES_MAX)
 
 
+def place_of(handout: Handout) -> bytes:
+    """Return where a user of this device knows the file to be: the path it was shared from, or where it was put."""
+    if isinstance(handout, Given):
+        return handout.path
+    return handout.directory.rstrip(b"/") + b"/" + (handout.placed or handout.name)
+
+
 class Act(enum.Enum):
     """What is due in a handout that follows a file."""
 
@@ -96,11 +103,6 @@ def due(given: Given, packed: bytes, on_disk: Content | None, is_gone: bool) -> 
         return Act.NOTHING if packed == given.content else Act.PUBLISH
     gone = is_gone or on_disk is not None
     return Act.WITHDRAW if gone and given.content else Act.NOTHING
-
-
-def is_node(given: Given, node: NodeId) -> bool:
-    """Whether the handout follows `node`."""
-    return given.node == node
 
 
 def file_name(name: str) -> bytes:

@@ -39,6 +39,7 @@ async def make_invitation(agent: Agent, folder: Folder, role: Role, expires_s: f
         expires_s=expires,
         addresses=own_addresses(agent.endpoint.port, agent.options.listen)[:ADDRESSES_MAX],
         relays=relays[:ADDRESSES_MAX],
+        is_file=folder.handout is not None,
     )
     keys = folder.keys()
     sealed = b""

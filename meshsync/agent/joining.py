@@ -8,12 +8,16 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
+from dataclasses import dataclass
 from pathlib import Path
 
 from meshsync.agent.conversation import RelayConversation
 from meshsync.agent.daemon import Agent
 from meshsync.agent.folder import ADDRESSES_KEY, JOINING_KEY, Folder
 from meshsync.agent.founding import check_root, enter_folder
+from meshsync.agent.giving import holds_file
+from meshsync.agent.handout import Taken, file_name, pack, place_of
 from meshsync.agent.key_ring import keys_from_boxes, open_name
 from meshsync.agent.link_table import route
 from meshsync.agent.pairing import ReceivedChain, make_admission, pair_over_link, was_admitted
@@ -23,13 +27,12 @@ from meshsync.errors import (
     ConfigError,
     LinkClosed,
     MeshsyncError,
+    NotFound,
     SourceUnavailable,
     TicketInvalid,
     TransientError,
 )
 from meshsync.ids import DeviceId, FolderId
-from meshsync.index.database import Database
-from meshsync.index.meta import Meta
 from meshsync.limits import DIAL_TIMEOUT_S, JOIN_LAN_S, JOIN_TIMEOUT_S, PAIR_TRIES_MAX
 from meshsync.metalog.membership import replay
 from meshsync.metalog.membership_entry import open_membership
@@ -59,33 +62,82 @@ async def join_folder(agent: Agent, ticket: Ticket, path: str, first: DeviceId |
     TicketInvalid, ConfigError (unusable path), SourceUnavailable (nobody who has the folder is reachable).
     """
     if ticket.folder in agent.folders:
-        raise ConfigError("this device has the folder already", path=str(agent.folders[ticket.folder].root_path))
+        present = agent.folders[ticket.folder]
+        what = "this device has the folder already" if present.handout is None else "this device has the file already"
+        raise ConfigError(what, folder=present.name, next_step="meshsync status")
     if ticket.expires_s < agent.runtime.wall_time_ns() // 10**9:
         raise TicketInvalid("the ticket has expired", next_step="Ask for a new ticket: meshsync share")
-    root = await _prepare_root(agent, path) if path else None
+    root, place = None, None
+    if ticket.is_file:
+        place = await _prepare_place(agent, path)
+    elif path:
+        root = await _prepare_root(agent, path)
     chain, via = await _become_member(agent, ticket, first)
     opened = [open_membership(data) for data in chain]
     membership = replay(opened, ticket.folder)
     keys = keys_from_boxes(membership, ticket.keys.device, ticket.keys.box_secret)
-    name = (open_name(keys.secret, membership.genesis.folder_name) or "folder").replace("/", "_").strip(".") or "folder"
-    if root is None:
-        root = await _prepare_root(agent, str(Path.home() / name))
+    told = open_name(keys.secret, membership.genesis.folder_name)
+    noted = {JOINING_KEY: ticket.inviter, ADDRESSES_KEY: "\n".join(ticket.addresses).encode()}
+    if place is not None:
+        name = os.fsdecode(file_name(told))
+        noted.update([pack(Taken(os.fsencode(place.directory), os.fsencode(place.name or name)))])
     else:
-        name = name or root.name
-    home = await agent.runtime.in_thread(enter_folder, agent.home.path, keys, opened, root, name)
-    await agent.runtime.in_thread(_mark, home.index, ticket)
+        name = (told or "folder").replace("/", "_").strip(".") or "folder"
+        if root is None:
+            root = await _prepare_root(agent, str(Path.home() / name))
+    home = await agent.runtime.in_thread(enter_folder, agent.home.path, keys, opened, root, name, noted)
     folder = await agent.open_folder(home)
     folder.replica.ticket_keys = ticket.keys
     return folder, via
 
 
-def _mark(index: Path, ticket: Ticket) -> None:
-    database = Database(index)
-    with database.transaction():
-        meta = Meta(database)
-        meta.set(JOINING_KEY, ticket.inviter)
-        meta.set(ADDRESSES_KEY, "\n".join(ticket.addresses).encode())
-    database.close()
+async def arrived(agent: Agent, folder: Folder) -> Path:
+    """Return where a file that was handed over is, once it is there. Raises NotFound if its sharer deleted it
+    meanwhile, ResourceError if it cannot be put there.
+    """
+    while True:
+        count = agent.changes.count
+        taken = folder.handout
+        assert isinstance(taken, Taken)
+        if taken.placed:
+            return Path(os.fsdecode(place_of(taken)))
+        problem = agent.handouts.problems.get(folder.id)
+        if problem is not None:
+            raise problem
+        if holds_file(folder) is None:
+            raise NotFound(
+                "who shares the file has deleted it", path=folder.name, next_step=f"meshsync leave {folder.name}"
+            )
+        await agent.changes.after(count)
+
+
+@dataclass(frozen=True, slots=True)
+class _Place:
+    """Where a shared file belongs: in `directory`, under its own name if `name` is empty."""
+
+    directory: Path
+    name: str
+
+
+async def _prepare_place(agent: Agent, path: str) -> _Place:
+    """Return where a shared file is to be put; nothing is there that it would replace. Raises ConfigError."""
+    agent.handouts.check_room()
+    target = Path(path) if path else Path.home()
+
+    def prepare() -> _Place:
+        if target.is_dir():
+            return _Place(target, "")
+        if os.path.lexists(target):
+            raise ConfigError(
+                "a file is there already", path=str(target), next_step="Name a directory, or a name that is free."
+            )
+        target.parent.mkdir(parents=True, exist_ok=True)
+        return _Place(target.parent, target.name)
+
+    try:
+        return await agent.runtime.in_thread(prepare)
+    except OSError as error:
+        raise ConfigError(f"the directory cannot be made: {error.strerror}", path=str(target.parent)) from error
 
 
 async def _prepare_root(agent: Agent, path: str) -> Path:

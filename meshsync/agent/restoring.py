@@ -4,23 +4,20 @@ replaces exactly what was there when the restore began, and becomes a version li
 
 from __future__ import annotations
 
-import asyncio
 import os
 from collections.abc import AsyncIterator
 from pathlib import Path
 
+from meshsync.agent.content_pieces import content_pieces
 from meshsync.agent.daemon import Agent
 from meshsync.agent.folder import Folder, check_present
 from meshsync.agent.history import unpack_content
 from meshsync.agent.kept import find_kept
 from meshsync.agent.observer import display
 from meshsync.agent.operations import Progress
-from meshsync.agent.version_fetch import VersionFetch
-from meshsync.content.record import Content, Kind
-from meshsync.errors import ConfigError, NotFound, ResourceError, SourceUnavailable
+from meshsync.content.record import Kind
+from meshsync.errors import ConfigError, NotFound, ResourceError
 from meshsync.index.version_rows import VersionRow
-from meshsync.limits import CAT_WAIT_S
-from meshsync.runtime import Runtime
 from meshsync.sync.disk_rows import Path as TreePath
 
 
@@ -33,37 +30,6 @@ async def version_pieces(agent: Agent, folder: Folder, row: VersionRow) -> Async
             yield kept_piece
         return
     async for piece in content_pieces(agent.runtime, folder, content, os.fsdecode(row.path)):
-        yield piece
-
-
-async def content_pieces(runtime: Runtime, folder: Folder, content: Content, path: str) -> AsyncIterator[bytes]:
-    """Yield a content in order, from here where it lies here. `path` is for display.
-
-    Raises SourceUnavailable if a piece cannot be had in CAT_WAIT_S.
-    """
-    fetch = VersionFetch(
-        runtime,
-        folder.fetcher,
-        folder.local,
-        folder.keys(),
-        content=content,
-        chunk_min=folder.replica.membership.genesis.chunk_min,
-        path=path,
-    )
-    pieces = fetch.pieces()
-    while True:
-        try:
-            async with asyncio.timeout(CAT_WAIT_S):
-                piece = await anext(pieces, None)
-        except TimeoutError:
-            raise SourceUnavailable(
-                "nobody reachable has the content of this version",
-                folder=folder.name,
-                path=path,
-                next_step="Bring a device online that had it, or connect a relay.",
-            ) from None
-        if piece is None:
-            return
         yield piece
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from meshsync.agent import api_schema as api
 from meshsync.agent import (
+    handouts_report,
     held_report,
     members_acts,
     members_report,
@@ -23,16 +24,17 @@ from meshsync.agent.doctor import examine
 from meshsync.agent.explain import explain
 from meshsync.agent.folder import Folder, check_present
 from meshsync.agent.founding import check_root, found_folder
+from meshsync.agent.handing_out import hand_out, is_stored, take_back
 from meshsync.agent.history import unpack_content
 from meshsync.agent.inviting import make_invitation, reach_relays, tell_code
-from meshsync.agent.joining import join_folder
+from meshsync.agent.joining import arrived, join_folder
 from meshsync.agent.observer import display
 from meshsync.agent.operations import Progress
 from meshsync.agent.restoring import restore_version, version_pieces
 from meshsync.agent.revoking import open_invitations, revoke
 from meshsync.content.code import looks_like_code, parse_code
 from meshsync.content.record import Kind
-from meshsync.content.ticket import parse_ticket
+from meshsync.content.ticket import Ticket, parse_ticket
 from meshsync.errors import ConfigError, NotFound, PeerTimeout
 from meshsync.ids import short
 from meshsync.limits import LOST_TOLD_MAX, VERSIONS_LISTED_MAX, WAIT_NOTICE_S
@@ -49,7 +51,7 @@ class Service:
         self._setting_up = asyncio.Lock()
 
     async def status(self) -> api.Status:
-        return status_report.status(self._agent)
+        return handouts_report.completed(self._agent, status_report.status(self._agent))
 
     async def folders(self) -> api.FolderList:
         return api.FolderList(folders=status_report.status(self._agent).folders)
@@ -61,12 +63,12 @@ class Service:
         return status_report.stats(self._agent)
 
     async def share(self, request: api.ShareRequest, progress: Progress) -> api.ShareResult:
-        async with self._setting_up:
-            folder = await self._shared_folder(Path(request.path))
-        while folder.loop is None or not folder.loop.scanned or folder.loop.counts()[0]:
-            await self._agent.changes.after(self._agent.changes.count)
-        ticket = await make_invitation(self._agent, folder, _ROLES[request.role], request.expires_s)
-        await reach_relays(self._agent, folder)
+        path = Path(request.path)
+        path, is_file = await self._agent.runtime.in_thread(lambda: (path.resolve(), path.is_file()))
+        if is_file:
+            folder, ticket = await hand_out(self._agent, path, request.this_version, request.expires_s, progress)
+        else:
+            folder, ticket = await self._share_folder(path, request)
         told = await tell_code(self._agent, ticket)
         closes_in_s = told.closes_s - self._agent.runtime.monotonic()
         return api.ShareResult(
@@ -77,15 +79,24 @@ class Service:
             code_expires=status_report.time_text(self._agent.runtime.wall_time_ns() + round(closes_in_s * 1e9)),
             id=told.ticket_key.hex(),
             addresses=list(ticket.addresses),
+            is_file=is_file,
+            stored=is_file and is_stored(folder),
         )
+
+    async def _share_folder(self, path: Path, request: api.ShareRequest) -> tuple[Folder, Ticket]:
+        """Invite to the folder at `path`, which is made one if it is none."""
+        if request.this_version:
+            raise ConfigError("only of one file this version can be shared", path=str(path))
+        async with self._setting_up:
+            folder = await self._shared_folder(path)
+        while folder.loop is None or not folder.loop.scanned or folder.loop.counts()[0]:
+            await self._agent.changes.after(self._agent.changes.count)
+        ticket = await make_invitation(self._agent, folder, _ROLES[request.role], request.expires_s)
+        await reach_relays(self._agent, folder)
+        return folder, ticket
 
     async def _shared_folder(self, path: Path) -> Folder:
         agent = self._agent
-        path, is_file = await agent.runtime.in_thread(lambda: (path.resolve(), path.is_file()))
-        if is_file:
-            raise ConfigError(
-                "single files cannot be shared yet", path=str(path), next_step=f"meshsync share {path.parent}"
-            )
         for folder in agent.folders.values():
             if folder.root_path == path:
                 return folder
@@ -103,6 +114,9 @@ class Service:
         return api.InvitationList(invitations=found)
 
     async def revoke(self, request: api.RevokeRequest) -> api.RevokeResult:
+        handed = handouts_report.named(self._agent, request.folder)
+        if handed:
+            return api.RevokeResult(revoked=await take_back(self._agent, handed, request.id))
         found = versions_report.find_folder(self._agent, request.folder)
         return api.RevokeResult(revoked=await revoke(self._agent, found, request.id))
 
@@ -123,17 +137,19 @@ class Service:
             if folder.loop is not None and folder.loop.idle and not folder.joining and not folder.fetcher.pending:
                 break
             await agent.changes.after(count)
+        place = folder.root_path if folder.handout is None else await arrived(agent, folder)
         names = agent.names()
         inviter = found.ticket.inviter
         route: api.LinkPath = "relay" if via == "relay" else ("lan" if via == "lan" else "direct")
         return api.JoinResult(
             folder=folder.id.hex(),
             name=folder.name,
-            path=str(folder.root_path),
+            path=str(place),
             device=names.get(inviter, short(inviter)),
             route=route,
             files=state.files,
             bytes=state.bytes,
+            is_file=folder.handout is not None,
         )
 
     async def members(self, folder: str) -> api.MemberList:
@@ -175,7 +191,7 @@ class Service:
     async def versions(self, folder: str, deleted: bool) -> api.VersionList:
         agent = self._agent
         found: list[api.Version] = []
-        for each in versions_report.folders_of(agent, folder):
+        for each in versions_report.directories_of(agent, folder):
             rows = await agent.runtime.in_thread(each.replica.versions.all, VERSIONS_LISTED_MAX)
             aside = await agent.runtime.in_thread(versions_report.set_aside_here, each, rows)
             found.extend(versions_report.all_versions(agent, each, rows, aside, deleted))
@@ -212,7 +228,7 @@ class Service:
 
     async def conflicts(self, folder: str) -> api.ConflictList:
         found: list[api.Conflict] = []
-        for each in versions_report.folders_of(self._agent, folder):
+        for each in versions_report.directories_of(self._agent, folder):
             found.extend(resolving.conflicts(self._agent, each))
         return api.ConflictList(conflicts=found)
 
@@ -293,6 +309,8 @@ class Service:
 
     def _waited_for(self, folder: Folder, durable: bool) -> bool:
         if folder.is_paused or not status_report.in_sync(self._agent, folder):
+            return False
+        if handouts_report.is_busy(self._agent, folder):
             return False
         return not durable or (status_report.is_relayed(folder) and not status_report.not_durable(folder))
 

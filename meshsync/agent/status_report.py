@@ -155,7 +155,8 @@ def health(agent: Agent) -> list[api.HealthItem]:
         items.append(api.HealthItem(what=what, why=refusal.what, next=refusal.next_step, code=type(refusal).__name__))
     for folder in agent.folders.values():
         if folder.parted:
-            items.append(members_health.parted(folder))
+            if folder.handout is None:
+                items.append(members_health.parted(folder))
             continue
         items += members_health.items(folder, agent.members.notes(folder))
         loop = folder.loop
@@ -262,7 +263,8 @@ def _rtt_ms(link: Link | None) -> float | None:
 
 def status(agent: Agent) -> api.Status:
     """Return everything at a glance."""
-    folders = [folder_state(agent, folder) for folder in sorted(agent.folders.values(), key=lambda f: f.name)]
+    shown = [folder for folder in agent.folders.values() if folder.handout is None]
+    folders = [folder_state(agent, folder) for folder in sorted(shown, key=lambda f: f.name)]
     idle = all(in_sync(agent, folder) and not not_durable(folder) for folder in agent.folders.values())
     return api.Status(
         idle=idle,

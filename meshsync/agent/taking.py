@@ -6,17 +6,17 @@ way stays, and the file gets a numbered name. A file that its user moved away or
 
 from __future__ import annotations
 
+import enum
 import os
-from pathlib import Path
 
 import msgspec
 
+from meshsync.agent.content_pieces import content_pieces
 from meshsync.agent.folder import Folder
 from meshsync.agent.giving import holds_file
-from meshsync.agent.handout import Taken, names
+from meshsync.agent.handout import Taken, names, place_of
 from meshsync.agent.history import pack_content, unpack_content
 from meshsync.agent.kept import content_of
-from meshsync.agent.restoring import content_pieces
 from meshsync.errors import ResourceError
 from meshsync.folder.place import IsOurs, Place
 from meshsync.folder.syscalls import Syscalls
@@ -30,14 +30,25 @@ def staged_name(handout: Folder) -> bytes:
     return b".meshsync-file-" + handout.id.hex()[:20].encode()
 
 
-def is_there(taken: Taken) -> bool:
-    """Whether something lies where the file was put; nothing does once its user moved it away, or its disk is gone."""
-    return os.path.lexists(path_of(taken))
+class There(enum.Enum):
+    """What lies where the file was put."""
+
+    NOT_YET = "it was not put there yet"
+    AS_PLACED = "what was put there"
+    CHANGED = "what its user made of it"
+    NOTHING = "nothing: its user moved it away, or its disk is gone"
 
 
-def path_of(taken: Taken) -> Path:
-    """Return where the file is, or where it is wanted before it was put anywhere."""
-    return Path(os.fsdecode(taken.directory)) / os.fsdecode(taken.placed or taken.name)
+def look(taken: Taken) -> There:
+    """Return what lies where the file was put. Blocking."""
+    if not taken.placed:
+        return There.NOT_YET
+    try:
+        found = os.lstat(place_of(taken))
+    except OSError:
+        return There.NOTHING
+    is_same = (found.st_ino, found.st_size, found.st_mtime_ns) == (taken.inode, taken.size, taken.mtime_ns)
+    return There.AS_PLACED if is_same else There.CHANGED
 
 
 async def take(runtime: Runtime, handout: Folder) -> bool:
@@ -64,7 +75,7 @@ async def take(runtime: Runtime, handout: Folder) -> bool:
             await _put(runtime, handout, place, taken, stat, packed)
     except OSError as error:
         what = f"the file cannot be put in place: {error.strerror or error}"
-        raise ResourceError(what, path=str(path_of(taken))) from error
+        raise ResourceError(what, path=os.fsdecode(place_of(taken))) from error
     return True
 
 

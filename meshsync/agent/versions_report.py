@@ -10,6 +10,7 @@ from pathlib import Path
 from meshsync.agent import api_schema as api
 from meshsync.agent.daemon import Agent
 from meshsync.agent.folder import Folder
+from meshsync.agent.handout import place_of
 from meshsync.agent.history import unpack_content
 from meshsync.agent.kept import kept_of
 from meshsync.agent.observer import display
@@ -35,8 +36,9 @@ def locate(agent: Agent, path: str) -> tuple[Folder, TreePath]:
 
 def find_folder(agent: Agent, name: str) -> Folder:
     """Return the folder with this name, id (or its beginning) or path. Raises NotFound."""
-    for folder in agent.folders.values():
-        if name in (folder.name, str(folder.root_path)) or (len(name) >= 8 and folder.id.hex().startswith(name)):
+    for folder in sorted(agent.folders.values(), key=lambda each: each.handout is not None):
+        place = str(folder.root_path) if folder.handout is None else os.fsdecode(place_of(folder.handout))
+        if name in (folder.name, place) or (len(name) >= 8 and folder.id.hex().startswith(name)):
             return folder
     for folder in agent.folders.values():
         if Path(name).is_absolute() and Path(name).name == folder.name:
@@ -47,6 +49,11 @@ def find_folder(agent: Agent, name: str) -> Folder:
 def folders_of(agent: Agent, name: str) -> list[Folder]:
     """Return the named folder, or all if `name` is empty. Raises NotFound."""
     return [find_folder(agent, name)] if name else list(agent.folders.values())
+
+
+def directories_of(agent: Agent, name: str) -> list[Folder]:
+    """Return the named folder, or, if `name` is empty, all but those of single shared files. Raises NotFound."""
+    return [folder for folder in folders_of(agent, name) if name or folder.handout is None]
 
 
 def node_at(folder: Folder, path: TreePath) -> NodeId | None:

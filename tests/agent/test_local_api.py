@@ -155,6 +155,8 @@ async def test_a_job_answers_202_and_ends_with_its_result(tmp_path: Path) -> Non
         "code_expires": "",
         "id": "",
         "addresses": [],
+        "is_file": False,
+        "stored": False,
     }
 
 

@@ -102,7 +102,7 @@ def test_share_prints_the_command_for_the_other_device(twin: AgentTwin, shell: S
 
 
 def test_share_json_has_the_fields_that_scripts_rely_on(twin: AgentTwin, shell: Shell, tmp_path: Path) -> None:
-    fields = {"schema", "folder", "code", "ticket", "expires", "code_expires", "id", "addresses"}
+    fields = {"schema", "folder", "code", "ticket", "expires", "code_expires", "id", "addresses", "is_file", "stored"}
     assert shell.json("share", str(tmp_path)).keys() == fields
 
 
