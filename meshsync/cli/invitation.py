@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import click
 
 from meshsync.cli.client import Answer
@@ -25,10 +27,11 @@ def invitations_command(session: Session, folder: str) -> None:
 @click.option("--yes", is_flag=True, help="Do not ask.")
 @common
 def revoke_command(session: Session, *, folder: str, id: str, yes: bool) -> None:
-    """Take back an invitation, or all of a folder. Example: meshsync revoke Docs 3f9a01"""
+    """Take back an invitation, all of a folder, or one file that was shared. Example: meshsync revoke Docs 3f9a01"""
     if not yes:
         which = f"invitation {printable(id)}" if id else "every open invitation"
-        click.confirm(f"Take back {which} to {printable(folder)}?", abort=True, err=True)
+        ends = ", and end it for who has the file" if Path(folder).is_file() else ""
+        click.confirm(f"Take back {which} to {printable(folder)}{ends}?", abort=True, err=True)
     answer = session.client.post("/revocations", folder=folder_argument(folder), id=id)
     session.emit(answer, lambda done: say(f"Taken back: {len(done['revoked'])}. Their tickets and codes admit nobody."))
 

@@ -46,15 +46,18 @@ class Span(click.ParamType[float]):
 @click.option("--ro", is_flag=True, help="The other device may read only.")
 @click.option("--expires", type=Span(), default="10m", show_default=True, help="How long the ticket is valid.")
 @click.option("--qr", type=click.Path(dir_okay=False), default="", metavar="FILE.svg", help="Write the ticket as QR.")
+@click.option("--version", "this_version", is_flag=True, help="Of one file: what it is now, and no later version.")
 @click.option("--no-wait", is_flag=True, help="Return before the first scan is complete.")
 @common
-def share_command(session: Session, *, path: str, name: str, ro: bool, expires: float, qr: str, no_wait: bool) -> None:
-    """Invite another device to a folder; starts the agent if needed. Example: meshsync share ~/Docs"""
+def share_command(
+    session: Session, *, path: str, name: str, ro: bool, expires: float, qr: str, this_version: bool, no_wait: bool
+) -> None:
+    """Invite another device to a folder, or hand over one file; starts the agent. Example: meshsync share ~/Docs"""
     if qr and no_wait:
         raise click.UsageError("--qr needs the ticket, which --no-wait does not wait for")
     launch.ensure_running(session.home)
     role = "reader" if ro else "writer"
-    body = {"path": folder_path(path), "role": role, "expires_s": expires, "name": name}
+    body = {"path": folder_path(path), "role": role, "expires_s": expires, "name": name, "this_version": this_version}
     if no_wait:
         _started(session, session.client.post("/shares", **body))
         return
@@ -62,6 +65,8 @@ def share_command(session: Session, *, path: str, name: str, ro: bool, expires: 
     if qr:
         _write_qr(answer["ticket"], qr)
     session.emit(answer, lambda shared: _show(shared, expires, qr))
+    if answer["is_file"] and not session.as_json:
+        _show_file(answer, path, this_version)
 
 
 @click.command("join")
@@ -70,7 +75,7 @@ def share_command(session: Session, *, path: str, name: str, ro: bool, expires: 
 @click.option("--no-wait", is_flag=True, help="Return before the first sync is complete.")
 @common
 def join_command(session: Session, *, words: tuple[str, ...], address: str, no_wait: bool) -> None:
-    """Join a folder with a code or ticket; starts the agent if needed. Example: meshsync join 7-canyon-ribbon-orbit"""
+    """Join a folder, or get one file, with a code or ticket. Example: meshsync join 7-canyon-ribbon-orbit"""
     code, path = _code_and_path(words)
     if looks_like_code(code):
         parse_code(code)  # a mistyped one is told before anything is started or sent
@@ -89,7 +94,7 @@ def _code_and_path(words: tuple[str, ...]) -> tuple[str, str]:
     if len(rest) > 1:
         raise click.UsageError(f"a code or ticket and one path, not also {printable(rest[1])}")
     if rest and Path(rest[0]).is_file():
-        raise click.UsageError(f"{printable(rest[0])} is a file; name a directory")
+        raise click.UsageError(f"{printable(rest[0])} is a file; name a directory, or for one file a name that is free")
     return code, rest[0] if rest else ""
 
 
@@ -114,6 +119,15 @@ def _show(shared: Answer, expires_s: float, qr: str) -> None:
         segno.make(ticket).terminal(out=sys.stdout, compact=True)
 
 
+def _show_file(shared: Answer, path: str, this_version: bool) -> None:
+    what = "this version of it only" if this_version else "and its later versions"
+    say(f"Who joins gets {printable(Path(path).name)} for reading, {what}, and nothing else of its folder.")
+    if shared["stored"]:
+        say("A relay has it: it can be fetched while this device is off.")
+    else:
+        say("No relay has it: it can be fetched while this device is on.")
+
+
 def _valid(seconds: float) -> str:
     minutes = seconds / 60
     return f"{minutes:g} min" if minutes < 120 else f"{minutes / 60:g} h"
@@ -135,5 +149,9 @@ def _write_qr(ticket: str, file: str) -> None:
 
 def _joined(joined: Answer) -> None:
     name = printable(joined["name"])
+    if joined["is_file"]:
+        came = f"from '{printable(joined['device'])}' {_ROUTES[joined['route']]}"
+        say(f"Got {name} {came}: {size(joined['bytes'])} -> {home_relative(joined['path'])}")
+        return
     what = f"{name}: {count(joined['files'])} files, {size(joined['bytes'])} -> {home_relative(joined['path'])}"
     say(f"Paired with '{printable(joined['device'])}' {_ROUTES[joined['route']]}. {what}")

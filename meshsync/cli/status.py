@@ -52,8 +52,11 @@ def show(status: Answer) -> None:
     say(f"{device}   agent {printable(status['version'])}   up {duration(status['uptime_s'])}")
     if status["folders"]:
         table(("FOLDER", "FILES", "SIZE", "STATE", "DURABLE", "VERSIONS"), [_folder(f) for f in status["folders"]])
-    else:
+    elif not status["shared_files"]:
         say("No folders yet. Next: meshsync share PATH")
+    if status["shared_files"]:
+        headings = ("SHARED FILE", "SIZE", "STATE", "WITH", "STORED", "PATH")
+        table(headings, [_shared_file(file) for file in status["shared_files"]])
     rows = [_device(device) for device in status["devices"]] + [_relay(relay) for relay in status["relays"]]
     if rows:
         table(("DEVICE", "PATH", "RTT", "DOWN", "UP", "SEEN"), rows)
@@ -83,6 +86,13 @@ def _folder(folder: Answer) -> tuple[str, ...]:
     held = f", {folder['held']} held" if folder["held"] and folder["state"] != "held" else ""
     sizes = (count(folder["files"]), size(folder["bytes"]))
     return (folder["name"], *sizes, state(folder) + held, durable, count(folder["versions"]))
+
+
+def _shared_file(file: Answer) -> tuple[str, ...]:
+    side = "to " if file["given"] else "from "
+    who = side + file["device"] if file["device"] else "nobody yet"
+    stored = "-" if not file["relayed"] else "yes" if file["stored"] else "not yet"
+    return (file["name"], size(file["bytes"]), file["state"], who, stored, file["path"])
 
 
 def _device(device: Answer) -> tuple[str, ...]:
