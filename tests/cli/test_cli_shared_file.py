@@ -86,7 +86,7 @@ def test_join_says_where_the_file_is_and_escapes_its_name(
     twin: FileTwin, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (said,) = typed(capsys, "join", TICKET, str(tmp_path / "new.txt"))
-    assert said.startswith("Got p\\nlan from 'desk' through the relay: 2.0 KiB -> ") and said.endswith("/new.txt")
+    assert said.startswith("Got p\\x0alan from 'desk' through the relay: 2.0 KiB -> ") and said.endswith("/new.txt")
 
 
 def test_join_never_takes_the_place_of_a_file(twin: FileTwin, plan: Path, capsys: pytest.CaptureFixture[str]) -> None:
