@@ -133,6 +133,14 @@ class CodeInvalid(AccessError):
     """A short code is mistyped, wrong, used or expired, or who answers does not know it: ask for a new one."""
 
 
+class SheetInvalid(AccessError):
+    """The words of a recovery sheet are mistyped, or no folder at the relay knows them."""
+
+
+class KeysLocked(AccessError):
+    """This device's keys are sealed with a passphrase that was not given, or is another one."""
+
+
 class ConfigError(MeshsyncError):
     """The user can fix it: a wrong path, option or address."""
 

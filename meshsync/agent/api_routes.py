@@ -15,12 +15,15 @@ from typing import Any, TypeVar, cast
 
 import msgspec
 
+from meshsync.agent import api_recovery
 from meshsync.agent import api_schema as api
 from meshsync.agent.jobs import Jobs
 from meshsync.agent.operations import Operations, Progress
 from meshsync.content.code import looks_like_code, parse_code
+from meshsync.content.recovery_sheet import parse_sheet
 from meshsync.errors import ConfigError
 from meshsync.limits import EXPIRES_S_MAX, JOB_WAIT_S_MAX, WAIT_S_MAX
+from meshsync.wire.relay_address import parse_relay_address
 
 S = TypeVar("S", bound=api.Schema)
 
@@ -107,6 +110,18 @@ async def _join(call: Call) -> api.Schema:
     if looks_like_code(request.ticket):
         parse_code(request.ticket)  # a mistyped code is told at once
     return _job(call, "join", lambda progress: call.operations.join(request, progress))
+
+
+async def _make_sheet(call: Call) -> api.Schema:
+    return await call.operations.make_sheet(call.request(api_recovery.SheetRequest))
+
+
+async def _recover(call: Call) -> api.Schema:
+    request = call.request(api_recovery.RecoverRequest)
+    absolute(request.path)
+    parse_sheet(request.words)  # mistyped words are told at once
+    parse_relay_address(request.relay)
+    return _job(call, "recover", lambda progress: call.operations.recover(request, progress))
 
 
 async def _restore(call: Call) -> api.Schema:
@@ -290,6 +305,30 @@ ROUTES: tuple[Route, ...] = (
     _post("/shares", "share", "Invite a device", api.Job, _share, request=api.ShareRequest, result=api.ShareResult),
     _post(
         "/joins", "join", "Join with a ticket or code", api.Job, _join, request=api.JoinRequest, result=api.JoinResult
+    ),
+    _get(
+        "/recovery",
+        "recovery",
+        "The folders that the recovery sheet brings back",
+        api_recovery.RecoveryStatus,
+        lambda c: c.operations.recovery(),
+    ),
+    _post(
+        "/recovery-sheets",
+        "make_sheet",
+        "Make a recovery sheet",
+        api_recovery.Sheet,
+        _make_sheet,
+        request=api_recovery.SheetRequest,
+    ),
+    _post(
+        "/recoveries",
+        "recover",
+        "Bring folders back with a recovery sheet",
+        api.Job,
+        _recover,
+        request=api_recovery.RecoverRequest,
+        result=api_recovery.Recovered,
     ),
     _post(
         "/restores",

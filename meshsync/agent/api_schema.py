@@ -103,6 +103,7 @@ class FolderState(Schema, frozen=True, kw_only=True):
     versions: int = 0
     role: Role = "owner"
     relayed: bool = False  # a relay keeps this folder, so "durable" means something
+    freshness_unverified: bool = False  # it was recovered, and nobody but the relay said that this is its newest
     done_bytes: int = 0
     total_bytes: int = 0
     rate_bytes_s: float = 0.0
@@ -266,6 +267,7 @@ class Member(Schema, frozen=True, kw_only=True):
     seen: str | None = None
     fingerprint: str = ""
     invited_by: str = ""
+    kept_offline: bool = False  # a recovery sheet: it is never seen, and nobody waits for it
 
 
 class FormerMember(Schema, frozen=True, kw_only=True):

@@ -33,6 +33,7 @@ from meshsync.agent.member_link import MemberLink
 from meshsync.agent.members_watch import MembersWatch
 from meshsync.agent.pairing import serve_pairing
 from meshsync.agent.relay_client import RelayClient
+from meshsync.agent.sheets import Sheets
 from meshsync.crypto.identity import DeviceKeys
 from meshsync.discovery.base import Discovery
 from meshsync.errors import ConfigError, LinkClosed, MeshsyncError, ResourceError
@@ -69,6 +70,7 @@ class Agent:
 
     endpoint: Endpoint
     keys: DeviceKeys
+    sheets: Sheets
 
     def __init__(
         self,
@@ -110,6 +112,9 @@ class Agent:
         """
         runtime = self.runtime
         self.keys = await runtime.in_thread(device_key.load_or_create, self.home, runtime)
+        self.sheets = await runtime.in_thread(
+            Sheets, runtime, self.home, self.keys, self.options.name, self.options.person
+        )
         policy = Policy(
             discovery_keys=lambda: (*self._discovery_keys(), *self._earlier_keys()), authorize=self._authorize
         )
@@ -222,6 +227,7 @@ class Agent:
     async def _react(self, folder: Folder) -> None:
         try:
             await self._own_relays(folder)
+            await self.sheets.keep(folder)
         finally:  # whoever is gone is cut off in any case
             self.refresh()
             if folder.parted:
@@ -355,6 +361,11 @@ class Agent:
     async def serve_code(self, talk: Talk, ask: CodeAsk) -> None:
         """Answer a newcomer that asks for a code told here. Raises PeerError, PeerTimeout, LinkClosed."""
         await serve_code(self.runtime, self.keys, self.codes, talk, ask, self.note_change)
+
+    @property
+    def machine(self) -> Machine:
+        """What this agent takes from the machine that it runs on."""
+        return self._machine
 
     @property
     def looks_around(self) -> bool:

@@ -25,6 +25,7 @@ from meshsync.agent.folder_loop import FolderLoop
 from meshsync.agent.folder_store import FolderStore
 from meshsync.agent.folder_threads import FolderThreads
 from meshsync.agent.founding import NAME_KEY, ROOT_KEY
+from meshsync.agent.freshness import Freshness
 from meshsync.agent.handout import Handout
 from meshsync.agent.handout_note import read_note, write_note
 from meshsync.agent.history import unpack_content
@@ -132,6 +133,7 @@ class Folder:
         self.name = (self.meta.get(NAME_KEY) or b"").decode()
         self._inviter = self.meta.get(JOINING_KEY)
         self.joining = self._inviter is not None
+        self.freshness = Freshness(self.database, self.replica, lambda: self.told)
         self._joins_again: asyncio.Task[None] | None = None  # while the index refuses to take that it joined
         self.refusals: dict[DeviceId, MeshsyncError] = {}  # why a relay takes nothing more now
         self.linked_relays: set[DeviceId] = set()
@@ -458,6 +460,7 @@ class Folder:
         self._changed()
 
     def _check_joined(self) -> None:
+        self._check_freshness()
         if not self.joining:
             return
         for device, heads in self.peers.items():
@@ -467,6 +470,10 @@ class Folder:
             if complete and tells and not self.replica.lacks(heads.chains):
                 self._joined()
                 return
+
+    def _check_freshness(self) -> None:
+        read = sum(reader.caught_up and reader.cursor.head != GENESIS_HEAD for reader in self._readers.values())
+        self.freshness.hear(self.peers.items(), read)
 
     def _joined(self) -> None:
         try:
@@ -571,6 +578,7 @@ class Folder:
         """Something became durable, or the relay's log was read."""
         if any(reader.caught_up and reader.cursor.head != GENESIS_HEAD for reader in self._readers.values()):
             self.replica.confirm_own([] if self.replica.own is None else [self.replica.own])
+            self._check_freshness()
             if self.joining:
                 self._joined()
         self._changed()

@@ -8,6 +8,7 @@ Invariant: the layout is a pure function of the home directory, so a command and
 | `agent.pid`, `agent.log` | the running process and what it wrote to stderr |
 | `config.toml` | the options of `meshsync up` |
 | `device.key` | the device's secret seeds, mode 0600 |
+| `recovery-sheet` | the public part of this device's recovery sheet |
 | `index.sqlite3`, `store/` | metadata, and sealed chunks of replaced and deleted versions |
 """
 
@@ -56,6 +57,10 @@ class Home:
     @property
     def device_key(self) -> Path:
         return self.path / "device.key"
+
+    @property
+    def recovery_sheet(self) -> Path:
+        return self.path / "recovery-sheet"
 
     @property
     def index(self) -> Path:

@@ -80,9 +80,13 @@ async def remove(agent: Agent, folder: Folder, request: api.RemovalRequest) -> a
 
 
 async def unshare(agent: Agent, folder: Folder, request: api.UnshareRequest) -> api.RemovalResult:
-    """Remove every other device and withdraw every invitation; the folder stays here. Raises RoleForbids."""
+    """Remove every other device and withdraw every invitation; the folder and this device's recovery sheet stay.
+
+    Raises RoleForbids.
+    """
     require_owner(agent, folder)
-    others = [device for device in folder.replica.membership.members if device != agent.keys.device]
+    members = folder.replica.membership.members
+    others = [device for device, one in members.items() if agent.keys.device not in (device, one.enrolled_by)]
     result = await _end(agent, folder, others, request.dry_run)
     if not request.dry_run:
         await _revoke(folder, lambda inviter: True)
@@ -97,8 +101,10 @@ async def leave(agent: Agent, folder: Folder) -> api.LeaveResult:
     replica = folder.replica
     own, membership = agent.keys.device, folder.replica.membership
     told = True
-    if membership.is_member(own) and len(membership.members) > 1:
-        if membership.owners() == [own]:
+    # A recovery sheet is nobody who would go on with the folder; it can still bring it back.
+    others = [device for device, one in membership.members.items() if device != own and not one.enrolled_by]
+    if membership.is_member(own) and others:
+        if membership.acting_owners() == [own]:
             raise RoleForbids(
                 "the last owner cannot leave a folder that others share",
                 device=agent.options.name,
@@ -155,7 +161,7 @@ async def _revoke(folder: Folder, whose: Callable[[DeviceId], bool]) -> None:
 
 
 def _keep_an_owner(folder: Folder, losing: list[DeviceId]) -> None:
-    owners = folder.replica.membership.owners()
+    owners = folder.replica.membership.acting_owners()
     if losing and set(owners) <= set(losing):
         raise RoleForbids(
             "the last owner cannot be removed or lose its role",

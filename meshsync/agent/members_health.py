@@ -11,6 +11,7 @@ from meshsync.metalog.membership_entry import (
     Admit,
     Change,
     ChangeRole,
+    Enrol,
     Invite,
     Rekey,
     Remove,
@@ -36,6 +37,15 @@ def items(folder: Folder, notes: MemberNotes) -> list[api.HealthItem]:
     """Return what is not as it should be among the members of `folder`, of which this device is one."""
     found = []
     replica = folder.replica
+    if folder.freshness.unverified:
+        found.append(
+            api.HealthItem(
+                what=f"{folder.name}: freshness unverified",
+                why="it was recovered from the relay alone, which could hide what was added last",
+                next="Start another device of the folder; this ends when it has nothing that is lacking here.",
+                code="FreshnessUnverified",
+            )
+        )
     if replica.key_problem is not None:
         what = f"{folder.name}: the folder's present key was not given to this device as to others"
         error = replica.key_problem
@@ -92,6 +102,8 @@ def _words(folder: Folder, change: Change) -> str:
             return "an invitation"
         case Admit():
             return "an admission"
+        case Enrol():
+            return "a recovery sheet"
         case SetRelay():
             return "a relay"
         case _:

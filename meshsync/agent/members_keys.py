@@ -6,6 +6,8 @@ this device has it, and wraps each earlier key that some entry may name. Called 
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 from meshsync.agent.replica import Replica
 from meshsync.crypto.envelope import box
 from meshsync.crypto.folder_keys import FolderKeys, commitment, pack_bundle, wrap_epoch
@@ -13,7 +15,7 @@ from meshsync.errors import AccessError, RoleForbids
 from meshsync.ids import DeviceId, short
 from meshsync.limits import PINS_MAX, WRAPPED_KEYS_MAX
 from meshsync.metalog.fields import ChainHead
-from meshsync.metalog.membership_entry import Box, Change, ChangeRole, Invite, Rekey, Remove, WrappedKey
+from meshsync.metalog.membership_entry import Box, Change, ChangeRole, Enrol, Invite, Rekey, Remove, WrappedKey
 from meshsync.metalog.membership_history import tell
 from meshsync.roles import Role
 from meshsync.runtime import Runtime
@@ -71,6 +73,29 @@ def make_role(replica: Replica, device: DeviceId, role: Role) -> ChangeRole | No
     return ChangeRole(device, role, pins_of(replica, device) if loses_writing else ())
 
 
+@dataclass(frozen=True, slots=True)
+class SheetPublic:
+    """What may be known of a key that is kept off-line: its id, its box key, its consent to be enrolled by a device."""
+
+    device: DeviceId
+    box_public: bytes
+    consent: bytes
+
+
+def make_enrolment(replica: Replica, runtime: Runtime, sheet: SheetPublic, name: bytes) -> Enrol | None:
+    """Return the enrolment of `sheet` with the present key and its sealed `name`, None if it is a member.
+
+    Raises AccessError if this device does not hold the current key.
+    """
+    membership, keys = replica.membership, replica.keys
+    if membership.is_member(sheet.device):
+        return None
+    if membership.epoch not in keys.epochs or keys.current != membership.epoch:
+        raise AccessError("this device does not hold the folder's present key", folder=short(replica.folder))
+    sealed = box(sheet.box_public, runtime.random_bytes(SECRET_SIZE_BYTES), pack_bundle(keys))
+    return Enrol(sheet.device, membership.epoch, sheet.box_public, sealed, sheet.consent, name)
+
+
 def make_due_rekey(replica: Replica, runtime: Runtime) -> Rekey | None:
     """Return a new epoch if somebody holds the key who may read no more, or lacks it who may; else None."""
     return make_rekey(replica, runtime) if tell(replica.membership_chain).key_is_due else None
@@ -97,6 +122,9 @@ def renewed(replica: Replica, runtime: Runtime, change: Change) -> Change | None
             return make_removal(replica, runtime, change.device)
         case ChangeRole():
             return make_role(replica, change.device, change.role) if membership.is_member(change.device) else None
+        case Enrol():
+            enrolment = SheetPublic(DeviceId(change.device), change.box_public, change.consent)
+            return make_enrolment(replica, runtime, enrolment, change.device_name)
         case Invite() if change.epoch != membership.epoch:
             return None
         case _:

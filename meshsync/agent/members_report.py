@@ -47,6 +47,7 @@ def member(agent: Agent, folder: Folder, device: DeviceId, role: Role) -> api.Me
         fingerprint=fingerprint(device),
         invited_by=named(folder, inviter).name if inviter is not None else "",
         self=device == agent.keys.device,
+        kept_offline=device in folder.told.enrolled,
     )
 
 

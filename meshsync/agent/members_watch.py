@@ -1,7 +1,8 @@
 """Acts on each change of a folder's members: cuts off who is gone, gives a new key where one is due, notes who came.
 
 Invariant: from the moment that this device knows of a removal, the removed device is served nothing but the entry that
-says so. Of several owners only the one with the lowest id gives a new key unasked, so that they do not compete.
+says so. Of several owners that can act only the one with the lowest id gives a new key unasked, so that they do not
+compete.
 """
 
 from __future__ import annotations
@@ -89,11 +90,11 @@ class MembersWatch:
     async def _rekey(self, folder: Folder, told: Told) -> None:
         """Whoever left by itself holds the key still."""
         replica = folder.replica
-        if not told.key_is_due or replica.membership.owners()[0] != self._own:
+        if not told.key_is_due or replica.membership.acting_owners()[:1] != [self._own]:
             return
 
         def build() -> Rekey | None:
-            due = replica.membership.owners()[0] == self._own
+            due = replica.membership.acting_owners()[:1] == [self._own]
             return make_due_rekey(replica, self._runtime) if due else None
 
         try:

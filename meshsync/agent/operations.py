@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from typing import Protocol
 
+from meshsync.agent import api_recovery
 from meshsync.agent import api_schema as api
 
 
@@ -50,6 +51,21 @@ class Operations(Protocol):
         """Join a folder and return when its tree is complete here.
 
         Raises TicketInvalid, ConfigError (unusable path), SourceUnavailable (nobody who has the folder is reachable).
+        """
+
+    async def recovery(self) -> api_recovery.RecoveryStatus:
+        """Return which folders this device's recovery sheet brings back."""
+
+    async def make_sheet(self, request: api_recovery.SheetRequest) -> api_recovery.Sheet:
+        """Make the recovery sheet and return its words, which are nowhere afterwards.
+
+        Raises ConfigError if there is one and another was not asked for, ResourceError.
+        """
+
+    async def recover(self, request: api_recovery.RecoverRequest, progress: Progress) -> api_recovery.Recovered:
+        """Bring back what a sheet owns at a relay; return when the trees are complete here.
+
+        Raises SheetInvalid, ConfigError (address, path), TransientError (the relay cannot be reached).
         """
 
     async def members(self, folder: str) -> api.MemberList:

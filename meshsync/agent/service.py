@@ -6,17 +6,19 @@ import asyncio
 from collections.abc import AsyncIterator
 from pathlib import Path
 
-from meshsync.agent import api_schema as api
 from meshsync.agent import (
+    api_recovery,
     handouts_report,
     held_report,
     members_acts,
     members_report,
     quarantine,
+    recovery_report,
     resolving,
     status_report,
     versions_report,
 )
+from meshsync.agent import api_schema as api
 from meshsync.agent.code_joining import Exchanged, exchange_code
 from meshsync.agent.daemon import Agent
 from meshsync.agent.decisions import Verb
@@ -30,6 +32,7 @@ from meshsync.agent.inviting import make_invitation, reach_relays, tell_code
 from meshsync.agent.joining import arrived, join_folder
 from meshsync.agent.observer import display
 from meshsync.agent.operations import Progress
+from meshsync.agent.recovering import recover
 from meshsync.agent.restoring import restore_version, version_pieces
 from meshsync.agent.revoking import open_invitations, revoke
 from meshsync.content.code import looks_like_code, parse_code
@@ -151,6 +154,16 @@ class Service:
             bytes=state.bytes,
             is_file=folder.handout is not None,
         )
+
+    async def recovery(self) -> api_recovery.RecoveryStatus:
+        return recovery_report.status(self._agent)
+
+    async def make_sheet(self, request: api_recovery.SheetRequest) -> api_recovery.Sheet:
+        return await recovery_report.make_sheet(self._agent, request)
+
+    async def recover(self, request: api_recovery.RecoverRequest, progress: Progress) -> api_recovery.Recovered:
+        async with self._setting_up:
+            return await recover(self._agent, request, progress)
 
     async def members(self, folder: str) -> api.MemberList:
         return members_report.member_list(self._agent, versions_report.find_folder(self._agent, folder))

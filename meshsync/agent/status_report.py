@@ -13,7 +13,7 @@ from meshsync.agent.link_table import route
 from meshsync.agent.observer import display
 from meshsync.content.record import Kind
 from meshsync.folder.types import Reason
-from meshsync.ids import NodeId, RecordId, dot_parts, short
+from meshsync.ids import DeviceId, NodeId, RecordId, dot_parts, short
 from meshsync.sync.disk_rows import Path
 from meshsync.sync.safety import Side
 from meshsync.transport.base import Link
@@ -113,6 +113,7 @@ def folder_state(agent: Agent, folder: Folder) -> api.FolderState:
         versions=folder.replica.versions.count(),
         role=names[int(role)] if role is not None else "reader",
         relayed=is_relayed(folder),
+        freshness_unverified=folder.freshness.unverified,
         done_bytes=total,
         total_bytes=total + remaining,
     )
@@ -123,7 +124,7 @@ def device_states(agent: Agent) -> list[api.DeviceState]:
     names = agent.names()
     states = []
     for device, name in sorted(names.items(), key=lambda item: item[1]):
-        if device == agent.keys.device or not any(folder.knows(device) for folder in agent.folders.values()):
+        if device == agent.keys.device or not any(_is_awaited(folder, device) for folder in agent.folders.values()):
             continue
         link = agent.links.get(device)
         seen = agent.links.seen_ns.get(device)
@@ -141,6 +142,11 @@ def device_states(agent: Agent) -> list[api.DeviceState]:
             )
         )
     return states
+
+
+def _is_awaited(folder: Folder, device: DeviceId) -> bool:
+    """Whether `device` may come: a recovery sheet is a member that never does."""
+    return folder.knows(device) and not folder.replica.membership.members[device].enrolled_by
 
 
 def health(agent: Agent) -> list[api.HealthItem]:

@@ -33,6 +33,8 @@ COMMANDS = {  # name: (module, one line of help); the help stands here so that l
     "versions": ("history", "List the versions of every file."),
     "cat": ("history", "Print a version of a file."),
     "restore": ("history", "Bring an old version back."),
+    "recovery": ("recovery", "Be ready to lose every device."),
+    "recover": ("recovery", "Bring all folders back with a recovery sheet."),
     "conflicts": ("conflict", "List the files in conflict."),
     "resolve": ("conflict", "End a conflict: keep one version, or both."),
     "held": ("hold", "List mass changes that wait for a decision."),

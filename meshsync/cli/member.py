@@ -79,6 +79,7 @@ def _show(answer: Answer) -> None:
 
 def _row(member: Answer) -> tuple[str, ...]:
     name = member["name"] + (" (this device)" if member["self"] else "")
+    name += " (kept off-line)" if member["kept_offline"] else ""
     times = (ago(member["since"]) if member["since"] else "-", ago(member["seen"]))
     fingerprint = member["fingerprint"][:FINGERPRINT_DIGITS_SHOWN].strip() or "-"
     return (name, member["person"] or "-", member["id"][:ID_DIGITS_SHOWN], member["role"], *times, fingerprint)

@@ -46,7 +46,8 @@ class Told:
     """What a chain tells. `departures` are of those that are no members now, `names` are sealed, of all that ever were.
 
     `invited_by` is by member; the founder has no inviter. `inviters` is by ticket. `epochs` are those that were
-    current, oldest first. `holders` were given the current key and may still have it.
+    current, oldest first. `holders` were given the current key and may still have it. `enrolled` are all keys that were
+    ever enrolled as kept off-line.
     """
 
     departures: dict[DeviceId, Departure]
@@ -56,6 +57,7 @@ class Told:
     epochs: tuple[EpochId, ...]
     holders: frozenset[DeviceId]
     readers: frozenset[DeviceId]
+    enrolled: frozenset[DeviceId] = frozenset()
 
     @property
     def key_is_due(self) -> bool:
@@ -72,6 +74,7 @@ def tell(chain: Sequence[OpenedMembership]) -> Told:
     inviters: dict[bytes, DeviceId] = {}
     epochs: list[EpochId] = []
     holders: frozenset[DeviceId] = frozenset()
+    enrolled: set[DeviceId] = set()
 
     def readers() -> frozenset[DeviceId]:
         return frozenset(device for device, role in roles.items() if role.may_read)
@@ -97,6 +100,7 @@ def tell(chain: Sequence[OpenedMembership]) -> Told:
                 departures.pop(device, None)
                 invited_by[device] = entry.author
                 holders |= {device}
+                enrolled.add(device)
             case Remove() as remove:
                 role = roles.pop(remove.device)
                 departures[remove.device] = Departure(
@@ -112,4 +116,4 @@ def tell(chain: Sequence[OpenedMembership]) -> Told:
         if rekey is not None:
             epochs.append(rekey.epoch)
             holders = readers()
-    return Told(departures, names, invited_by, inviters, tuple(epochs), holders, readers())
+    return Told(departures, names, invited_by, inviters, tuple(epochs), holders, readers(), frozenset(enrolled))

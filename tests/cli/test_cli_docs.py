@@ -53,6 +53,7 @@ def test_every_documented_option_exists(name: str) -> None:
         "docs/cli.md",
         "docs/guide/conflicts.md",
         "docs/guide/sharing.md",
+        "docs/guide/recovery.md",
     ],
 )
 def test_commands_and_links_in_the_documents_exist(page: str) -> None:

@@ -8,12 +8,14 @@ import threading
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
+from meshsync.agent import api_recovery
 from meshsync.agent import api_schema as api
 from meshsync.agent.events import EventRing
 from meshsync.agent.home import Home
 from meshsync.agent.local_api import LocalApi
 from meshsync.agent.operations import Operations, Progress
-from meshsync.errors import ChunkMismatch, NotFound, PeerTimeout, RoleForbids, TextsClash, TicketInvalid
+from meshsync.content.recovery_sheet import sheet_words
+from meshsync.errors import ChunkMismatch, ConfigError, NotFound, PeerTimeout, RoleForbids, TextsClash, TicketInvalid
 from meshsync.runtime import SystemRuntime
 
 TIME = "2026-01-31T12:00:00.000000Z"
@@ -67,6 +69,7 @@ class AgentTwin:
         self.folder = FOLDER
         self.conflict_list: list[api.Conflict] = []
         self.invitation_list = [INVITATION]
+        self.sheets = 0
         self.held_list: list[api.HeldChange] = []
         self.apart_list: list[api.Quarantine] = []
         self.name = "laptop"
@@ -126,6 +129,27 @@ class AgentTwin:
         return api.JoinResult(
             folder=FOLDER.id, name="Docs", path=path, device="laptop", route="lan", files=312, bytes=FOLDER.bytes
         )
+
+    async def recovery(self) -> api_recovery.RecoveryStatus:
+        state: api_recovery.SheetState = "ready" if self.sheets else "no sheet"
+        listed = [api_recovery.SheetFolder(id=FOLDER.id, name=FOLDER.name, state=state)]
+        return api_recovery.RecoveryStatus(made=TIME if self.sheets else None, folders=listed)
+
+    async def make_sheet(self, request: api_recovery.SheetRequest) -> api_recovery.Sheet:
+        self.calls.append(("make_sheet", request))
+        if self.sheets and not request.new:
+            raise ConfigError("this device has a recovery sheet", next_step="meshsync recovery sheet --new")
+        self.sheets += 1
+        words = list(sheet_words(bytes([self.sheets]) * 32))
+        return api_recovery.Sheet(words=words, fingerprint="5e5e", folders=(await self.recovery()).folders)
+
+    async def recover(self, request: api_recovery.RecoverRequest, progress: Progress) -> api_recovery.Recovered:
+        self.calls.append(("recover", request))
+        path = f"{request.path}/Docs"
+        back = api_recovery.RecoveredFolder(
+            id=FOLDER.id, name="Docs", path=path, files=312, bytes=7, freshness_unverified=True
+        )
+        return api_recovery.Recovered(folders=[back])
 
     async def members(self, folder: str) -> api.MemberList:
         if folder != "Docs":
