@@ -16,6 +16,9 @@ from tests.sim.acts import Plan, draw
 from tests.sim.shrink import shrink
 from tests.sim.world import run
 
+PROGRESS = 5_000
+"""Seeds after which a long run says how far it is."""
+
 
 def kind_of(problem: str) -> str:
     """Return a problem without the names and numbers that differ from run to run."""
@@ -52,7 +55,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     started = time.perf_counter()
     failed: list[tuple[int, str]] = []
     with multiprocessing.get_context("spawn").Pool(chosen.workers) as pool:
-        for seed, problem in pool.imap_unordered(try_seed, seeds, chunksize=8):
+        for count, (seed, problem) in enumerate(pool.imap_unordered(try_seed, seeds, chunksize=8), 1):
+            if count % PROGRESS == 0:
+                print(f"{count} seeds, {len(failed)} failed", flush=True)
             if problem:
                 failed.append((seed, problem))
                 print(f"seed {seed}: {problem[:300]}", flush=True)
