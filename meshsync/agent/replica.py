@@ -418,8 +418,7 @@ class Replica:
             await self._runtime.in_thread(self._write, rows, also)
         except MeshsyncError:
             # What is in memory and not in the index would be told to others, and never be given to them or taken again.
-            links = await self._runtime.in_thread(self.log_rows.entry_links)
-            self.chains = ChainSet(Row(*link) for link in links)
+            self.chains = self.chains.without({row.id for row in rows})
             raise
 
     def _write(self, rows: list[EntryRow], also: Callable[[], None]) -> None:

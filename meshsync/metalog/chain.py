@@ -8,7 +8,7 @@ Source: L. Lamport, "Time, clocks, and the ordering of events in a distributed s
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -105,6 +105,13 @@ class ChainSet:
         self._waiting = WaitingEntries()
         for row in sorted(rows, key=lambda row: (row.time, row.id)):
             self._insert(row)
+
+    def without(self, entries: Collection[EntryId]) -> ChainSet:
+        """Return the chains as they were before `entries` were delivered, on which no other delivered one builds.
+
+        What waits is left out.
+        """
+        return ChainSet(row for row in self._rows.values() if row.id not in entries)
 
     def __contains__(self, entry: EntryId) -> bool:
         """Whether `entry` is delivered."""

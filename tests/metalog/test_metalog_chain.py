@@ -118,6 +118,16 @@ def test_state_is_rebuilt_from_rows(seed: int, cut: int):
     assert [rebuilt.accept(item) for item in entries] == [chains.accept(item) for item in entries]
 
 
+@settings(max_examples=40)
+@given(st.integers(0, 10_000), st.integers(0, 12))
+def test_what_was_delivered_and_could_not_be_kept_is_taken_back(seed: int, cut: int):
+    entries = history(seed, 12)
+    before, after = accept_all(entries[:cut]), accept_all(entries)
+    back = after.without({item.id for item in entries[cut:]})
+    assert all_rows(back, entries) == all_rows(before, entries) and back.heads() == before.heads()
+    assert [back.accept(item) for item in entries] == [before.accept(item) for item in entries]
+
+
 class TestBranches:
     """promises.md B 13."""
 

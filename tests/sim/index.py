@@ -2,7 +2,8 @@
 
 SQLite promises that of a crash at any moment, power cuts included; it is not tried here: `tests/index` and the tests
 that kill processes do. A machine may refuse a commit, or the statement that begins a transaction, as a full or broken
-disk does. Invariant: a dead process changes nothing, and a transaction it was in, or that was refused, is undone.
+disk does; a broken one refuses to be read too. Invariant: a dead process changes nothing, and a transaction it was in,
+or that was refused, is undone.
 """
 
 from __future__ import annotations
@@ -69,9 +70,9 @@ class _Doorway:
             done = self._connection.execute(sql)
             self._process.step("committed")
             return done
-        if not self._connection.in_transaction and sql[:6] != "SELECT":
+        if not self._connection.in_transaction:
             with refusing(self._connection):
-                self._process.step("statement")
+                self._process.step("select" if sql[:6] == "SELECT" else "statement")
         elif not self._process.alive:
             self._process.step("dead")
         return self._connection.execute(sql, values)  # type: ignore[arg-type]

@@ -191,7 +191,7 @@ class World:
     def _trouble(self, act: Act, device: SimDevice, calls: tuple[str, ...], share: float, code: int) -> None:
         chance = random.Random(f"{self.plan.seed} {act.number}")
         if random.Random(f"{self.plan.seed} {act.number} index").random() < INDEX_SHARE:
-            calls += ("commit", "statement")
+            calls += ("commit", "statement", *(("select",) if code == errno.EIO else ()))
 
         def fault(call: str) -> None:
             if call in calls and chance.random() < share:
