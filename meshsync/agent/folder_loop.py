@@ -478,8 +478,33 @@ class FolderLoop:
 
     def _with_unfinished(self, scope: Scope) -> Scope:
         """Add the nodes whose planned actions the scope touches: they are planned again with it."""
-        touched = {group for group in self._groups if self._touches(group, scope, set())}
+        if not self._groups:
+            return scope
+        contents = self._contents_in(scope)
+        touched = {
+            group for group in self._groups if self._touches(group, scope, set()) or self._shares(group, contents)
+        }
         return Scope(scope.paths, scope.nodes | _nodes(with_later(self._groups, touched)))
+
+    def _contents_in(self, scope: Scope) -> set[Content]:
+        """Return the contents that the scope's nodes have on this disk, and those that they are to have."""
+        rows, view = self._synced.rows, self._replica.view
+        found = {row.content for node in scope.nodes if (row := rows.get(node)) is not None}
+        found |= {shown.content for node in scope.nodes if (shown := view.shown(node)) is not None}
+        return {content for content in found if content.kind is Kind.FILE and content.size}
+
+    def _shares(self, group: Group, contents: set[Content]) -> bool:
+        """Whether what a group waits for, or takes away, may be what the scope takes away, or needs."""
+        if not contents:
+            return False
+        for action in group.actions:
+            if isinstance(action, WriteFile) and action.content in contents:
+                return True
+            for node in (action.node, *gone_by(action)):
+                row = self._synced.rows.get(node)
+                if row is not None and row.content in contents:
+                    return True
+        return False
 
     def _touches(self, group: Group, scope: Scope, planned: set[NodeId]) -> bool:
         if not (group.nodes.isdisjoint(scope.nodes) and group.nodes.isdisjoint(planned)):

@@ -18,6 +18,7 @@ from meshsync.sync.disk_rows import Path, Stat, SyncedRow
 from meshsync.sync.listing import Shown
 from meshsync.sync.local_tree import LocalTree
 from meshsync.sync.settle import is_removed, synced_row
+from meshsync.sync.sources import keep_sources
 from meshsync.sync.synced_tree import SyncedTree
 from meshsync.sync.view import View
 from meshsync.sync.worklist import Worklist
@@ -79,6 +80,7 @@ class _Planner:
             if not self._bring_about(path, each):
                 self._out.undone.update(each.nodes)
         self._remove()
+        self._out.actions = keep_sources(self._out.actions, self._synced)
         return self._out
 
     # --- which object becomes what ---------------------------------------------------------------------------

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import pytest
 
+from meshsync.agent.work import group_actions
 from meshsync.content.record import Drop
-from meshsync.sync.actions import Move, nodes_of
+from meshsync.sync.actions import Move, Remove, WriteFile, nodes_of
 from meshsync.sync.reconcile import NOTHING_FROZEN, Frozen
 from tests.model.device_model import file
 from tests.sync.device_twin import DeviceTwin, exchange, settle
@@ -105,3 +106,27 @@ def test_a_directory_stays_while_the_removal_of_what_is_in_it_is_held() -> None:
     one.frozen = NOTHING_FROZEN
     settle(one, other)
     assert one.disk.tree() == other.disk.tree() == {C: (file(3), False)}
+
+
+def test_what_lies_in_a_conflict_copy_only_is_there_until_it_is_the_file_again() -> None:
+    one, other = two(C)
+    other.disk.write(C, file(5))
+    other.publish()
+    one.disk.write(C, file(6))
+    one.publish()
+    one.disk.write(C, file(7))  # later than the other's: this one has the name
+    one.publish()
+    exchange(one, other)
+    other.sync()
+    (copy,) = other.disk.tree().keys() - {C}
+    one.disk.delete(C)  # before the copy came: only the own version is dropped
+    one.publish()
+    exchange(one, other)
+    actions = other.publish().apply
+    (written,) = (action for action in actions if isinstance(action, WriteFile))
+    (removed,) = (action for action in actions if isinstance(action, Remove))
+    assert (written.target, written.content, removed.target) == (C, file(5), copy)
+    (group,) = group_actions(actions)
+    assert group.waiting == {written.node}, "nothing of it begins before the content is staged"
+    settle(one, other)
+    assert one.disk.tree() == other.disk.tree() == {C: (file(5), False)}
