@@ -80,6 +80,7 @@ EVIDENCE_RECORDS_MAX: Final = 200_000  # record ids between the two words of evi
 EVIDENCE_BYTES_MAX: Final = 7 * MIB  # those ids, two signed words and framing
 EVIDENCE_FILES_MAX: Final = 64  # evidence files of one folder: one for each of its relays, and for those that left it
 RELAY_WORDS_WAITING_MAX: Final = 64  # words of one relay that wait until its log was read that far
+RELAY_HEADS_HEARD_MAX: Final = 256  # heads that members brought and that are not verified again: 16 devices and relays
 RELAY_CLAIMS_MAX: Final = 64  # what entries say of one relay's log that was not read that far: one for each author
 CHECKPOINT_STATE_BLOBS_MAX: Final = 20_000  # 20,000 x 256 KiB: 5 GiB of state, 10 million files
 CHECKPOINT_BYTES_MAX: Final = 2 * MIB  # HEADS_MAX heads of 78 bytes and the ids of the state's blobs

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from meshsync.agent import api_schema as api
+from meshsync.agent import status_report, watch_health
 from meshsync.agent.daemon import Agent
 
 
@@ -42,4 +43,6 @@ async def examine(agent: Agent) -> api.DoctorReport:
         )
         for relay, problem in folder.problems.items():
             checks.append(api.Check(what=f"{folder.name} at relay {relay[:5].hex()}", ok=False, why=problem))
+        for told in watch_health.items(agent, folder, status_report.time_text):
+            checks.append(api.Check(what=told.what, ok=False, why=told.why, next=told.next))
     return api.DoctorReport(checks=checks)

@@ -36,18 +36,27 @@ class Owing:
 
 @dataclass(slots=True)
 class Durability:
-    """Belongs to one loop. `synced` is what lies on this disk, `linked` are the members with a link."""
+    """Belongs to one loop. `synced` is what lies on this disk, `linked` are the members with a link.
+
+    What `convicted` relays acknowledged does not count as durable; they are asked for content all the same.
+    """
 
     runtime: Runtime
     replica: Replica
     synced: Mapping[NodeId, SyncedRow]
     linked: Collection[DeviceId]
+    convicted: Collection[DeviceId] = ()
     _counted: tuple[object, Owing] = field(init=False, default=(None, Owing()))
 
     @property
     def relays(self) -> list[DeviceId]:
         """The relays that the folder is to be stored at."""
         return sorted(self.replica.membership.relays)
+
+    @property
+    def trusted(self) -> list[DeviceId]:
+        """Those of them whose word counts."""
+        return [relay for relay in self.relays if relay not in self.convicted]
 
     # --- what is there ------------------------------------------------------------------------------------------
 
@@ -56,17 +65,28 @@ class Durability:
         lacking = self.replica.versions.lacking(versions)
         return {name: [relay for relay in self.relays if relay not in lacking.get(name, ())] for name in versions}
 
+    def acknowledged(self, versions: list[Dot]) -> set[Dot]:
+        """Return those of `versions` that a relay whose word counts has."""
+        trusted = set(self.trusted)
+        return {name for name, holders in self.holders(versions).items() if not trusted.isdisjoint(holders)}
+
     def is_durable(self, version: Dot) -> bool:
         """Whether as many relays as are needed have the version; False where no relay stores the folder."""
-        relays = self.relays
-        return bool(relays) and len(self.holders([version])[version]) >= relays_needed(len(relays))
+        trusted = self.trusted
+        holders = set(self.holders([version])[version]).intersection(trusted)
+        return bool(trusted) and len(holders) >= relays_needed(len(trusted))
 
     def owing(self) -> Owing:
-        """Return what is not durable, and what is not kept by any relay; nothing where no relay stores the folder."""
-        relays = self.relays
+        """Return what is not durable, and what is not kept by any relay; nothing where no relay stores the folder.
+
+        Where none of its relays is trusted, nothing is durable.
+        """
+        relays = self.trusted
+        if not relays:
+            return Owing(not_durable=self.replica.versions.count() if self.relays else 0)
         key = (self.replica.changes.count, self.replica.versions.revision, tuple(relays))
         if key != self._counted[0]:
-            self._counted = (key, self._count(relays) if relays else Owing())
+            self._counted = (key, self._count(relays))
         return self._counted[1]
 
     def _count(self, relays: list[DeviceId]) -> Owing:

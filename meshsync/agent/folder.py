@@ -37,6 +37,7 @@ from meshsync.agent.observer import Observer
 from meshsync.agent.opening import open_answer
 from meshsync.agent.partial_rows import PartialRows
 from meshsync.agent.relay_reader import RelayReader
+from meshsync.agent.relay_watch import RelayWatch
 from meshsync.agent.replica import Replica
 from meshsync.agent.resolver import Resolver
 from meshsync.agent.safeguard import Safeguard
@@ -62,13 +63,11 @@ from meshsync.index.log_rows import LogRows
 from meshsync.index.meta import Meta
 from meshsync.index.relay_rows import RelayRows
 from meshsync.limits import EARLIER_EPOCHS_MAX, FOLDER_CLOSE_S, RESCAN_LIMITED_S, RESCAN_S, UPLOAD_FETCH_S
-from meshsync.metalog.evidence import Evidence, encode_evidence
 from meshsync.metalog.fields import ChainHead
 from meshsync.metalog.membership_entry import open_membership
 from meshsync.metalog.membership_history import Told, tell
 from meshsync.metalog.record_log import GENESIS_HEAD
 from meshsync.runtime import Runtime
-from meshsync.store.files import SystemFiles, write_atomic
 from meshsync.sync.disk_rows import Intent, LocalRow, SyncedRow
 from meshsync.sync.disk_rows import Path as TreePath
 from meshsync.sync.local_tree import LocalTree
@@ -103,8 +102,6 @@ class Folder:
         self.home = home
         self.problems: dict[DeviceId, str] = {}
         self.damaged: dict[str, set[str]] = {}
-        self.evidence: list[Evidence] = []
-        self.relay_evidence_path = home.path / "evidence"
         self.peers: dict[DeviceId, Heads] = {}
         self._machine_runtime, runtime = runtime, FolderThreads(runtime)
         self._runtime = runtime
@@ -131,6 +128,12 @@ class Folder:
         machine.index_opened(home.index)
         self.root_path = Path(os.fsdecode(self.meta.get(ROOT_KEY) or b""))
         self.name = (self.meta.get(NAME_KEY) or b"").decode()
+        evidence = home.path / "evidence"
+        self.watch = RelayWatch(
+            runtime, self.id, self.database, evidence, lambda: self.replica.membership.relays, self._changed
+        )
+        self.replica.relay_heads, self.replica.relay_seen = self.watch.heads, self.watch.seen
+        self.replica.heard = lambda entries: self.watch.entries(entries, device.device)
         self._inviter = self.meta.get(JOINING_KEY)
         self.joining = self._inviter is not None
         self.freshness = Freshness(self.database, self.replica, lambda: self.told)
@@ -141,7 +144,7 @@ class Folder:
         self.guard = Safeguard(runtime, self.database, device.device)
         self.chunk_rows: ChunkRows = self._store.chunks
         self.synced = SyncedTree(self._store.synced())
-        self.durability = Durability(runtime, self.replica, self.synced.rows, self.peers)
+        self.durability = Durability(runtime, self.replica, self.synced.rows, self.peers, self.watch.convicted)
         self._partial = PartialRows(self.database)
         self._local = LocalChunks(self.chunk_rows, self._read_ranges, self.synced.path_of, self.keys, self._stale)
         self.fetcher = Fetcher(runtime, self._open_answer, self._fetched, self._note_damaged)
@@ -185,7 +188,7 @@ class Folder:
         """Open the root, recover, watch, begin to work. A root that is missing is retried until it is there."""
         task = self._runtime.spawn(self._run(), f"folder {self.name}")
         task.add_done_callback(self._ended)
-        self._tasks.append(task)
+        self._tasks += [task, self._runtime.spawn(self.watch.run(), f"watch relays of {self.name}")]
 
     def _ended(self, task: asyncio.Task[None]) -> None:
         """A folder that stops working by a mistake of ours says so; nothing on disk has changed since."""
@@ -455,6 +458,7 @@ class Folder:
     def peer_heads(self, device: DeviceId, heads: Heads) -> None:
         """Hear what a member holds; a joiner that lacks nothing of it may begin."""
         self.peers[device] = heads
+        self.watch.told(heads.relay_heads)
         self.replica.confirm_own(heads.chains)
         self._check_joined()
         self._changed()
@@ -502,7 +506,7 @@ class Folder:
         """Return the one reader of that relay's log."""
         if relay not in self._readers:
             self._readers[relay] = RelayReader(
-                self._runtime, relay, self.replica, self.relay_rows, self.chunk_rows, self
+                self._runtime, relay, self.replica, self.relay_rows, self.chunk_rows, self, self.watch
             )
         return self._readers[relay]
 
@@ -518,14 +522,15 @@ class Folder:
                 self.chunk_rows,
                 self._local,
                 lambda row: unpack_content(row.content),
-                lambda receipt: self._take_receipt(reader, receipt),
+                lambda receipt: self._take_receipt(relay, reader, receipt),
                 lambda versions: self._kept_elsewhere(relay, versions),
                 self._fetch_for_relay,
             )
         return self._uploaders[relay]
 
-    def _take_receipt(self, reader: RelayReader, receipt: bytes) -> None:
+    def _take_receipt(self, relay: DeviceId, reader: RelayReader, receipt: bytes) -> None:
         reader.take_receipts((receipt,))
+        self._call_soon(lambda: self.watch.hear_receipt(relay, receipt))
         self._changed()
 
     def _kept_elsewhere(self, relay: DeviceId, versions: list[Dot]) -> set[Dot]:
@@ -581,14 +586,6 @@ class Folder:
             self._check_freshness()
             if self.joining:
                 self._joined()
-        self._changed()
-
-    def relay_lied(self, relay: DeviceId, evidence: Evidence) -> None:
-        """Keep the evidence as a file that verifies off-line."""
-        self.evidence.append(evidence)
-        name = f"{relay[:5].hex()}-{self._runtime.wall_time_ns()}.evidence"
-        self.relay_evidence_path.mkdir(mode=0o700, exist_ok=True)
-        write_atomic(SystemFiles(), self.relay_evidence_path / name, encode_evidence(evidence))
         self._changed()
 
     def peer_gone(self, device: DeviceId) -> None:

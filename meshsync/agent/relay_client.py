@@ -20,6 +20,7 @@ from meshsync.agent.durability import Durability, UploadPlace
 from meshsync.agent.fetcher import Fetcher
 from meshsync.agent.relay_reader import RelayReader
 from meshsync.agent.relay_source import RelaySource
+from meshsync.agent.relay_watch import RelayWatch
 from meshsync.agent.replica import Replica
 from meshsync.agent.uploader import Uploader
 from meshsync.codec.canonical import encode
@@ -85,6 +86,10 @@ class RelayedFolder(Protocol):
     @property
     def relay_rows(self) -> RelayRows:
         """Cursors."""
+
+    @property
+    def watch(self) -> RelayWatch:
+        """Holds what relays sign against them."""
 
     @property
     def durability(self) -> Durability:
@@ -188,7 +193,7 @@ class RelayClient:
         name = f"relay {self.address.address}"
         blobs_of = partial(folder.chunk_rows.blobs, link.peer)
         source = RelaySource(self._runtime, name, link, folder.replica.folder, blobs_of)
-        while True:
+        while not folder.watch.is_convicted(link.peer):
             began = self._runtime.monotonic()
             try:
                 await self._ensure_created(link, folder)
@@ -202,6 +207,8 @@ class RelayClient:
                     self._upload(link, folder, appended),
                 )
             except MeshsyncError as error:
+                if folder.watch.is_convicted(link.peer):
+                    break
                 log.info("relay %s, folder %s: %s", self.address.host, short(folder.replica.folder), error)
                 folder.relay_problem(link.peer, error.what)
             finally:
@@ -212,6 +219,18 @@ class RelayClient:
                 pause = DIAL_PAUSE_S  # it served well in between
             await self._runtime.sleep(pause * (0.5 + self._runtime.random()))
             pause = min(pause * 2, DIAL_PAUSE_S_MAX)
+        await self._take_content(link, folder, source)
+
+    async def _take_content(self, link: Link, folder: RelayedFolder, source: RelaySource) -> None:
+        """All that is still asked of a relay that is convicted: content, whose every chunk is checked by its id."""
+        folder.relay_problem(link.peer, "")
+        try:
+            await folder.fetcher.add_source(source)
+            folder.relay_linked(link.peer, True)
+            await link.wait_closed()
+        finally:
+            folder.relay_linked(link.peer, False)
+            await folder.fetcher.remove_source(source)
 
     async def _together(self, *jobs: Coroutine[Any, Any, None]) -> None:
         """Run jobs until one fails; then cancel the others and raise its error."""
@@ -294,6 +313,8 @@ class RelayClient:
             return
         await conversation.send(Append(tuple(record for _, record in records)))
         result = await conversation.expect(AppendResult)
+        if self.link is not None:
+            folder.watch.hear(self.link.peer, result.head)
         kept: list[RecordId] = []
         refusal: MeshsyncError | None = None
         for (name, _), outcome in zip(records, result.outcomes, strict=True):

@@ -49,7 +49,7 @@ from meshsync.metalog.entry import (
     open_entry,
     parse_entry,
 )
-from meshsync.metalog.fields import ChainHead
+from meshsync.metalog.fields import ChainHead, RelaySeen
 from meshsync.metalog.membership import Membership, replay
 from meshsync.metalog.membership_entry import (
     Admit,
@@ -65,7 +65,7 @@ from meshsync.runtime import Runtime
 from meshsync.store.files import SystemFiles, write_atomic
 from meshsync.sync.delivered import DeliveredEntry
 from meshsync.sync.view import View
-from meshsync.wire.peer_messages import Heads
+from meshsync.wire.peer_messages import Heads, RelayHeadSeen
 
 log = logging.getLogger(__name__)
 
@@ -137,6 +137,9 @@ class Replica:
         self.refused: dict[DeviceId, AccessError] = {}  # who signed what it may not, and what it was told
         self.overtaken: list[Overtaken] = []  # what lost against a change of another owner, newest last
         self.renew: Callable[[Change], Change | None] = lambda change: change  # makes a change anew that lost
+        self.relay_heads: Callable[[], tuple[RelayHeadSeen, ...]] = tuple  # what relays signed, to tell members
+        self.relay_seen: Callable[[], tuple[RelaySeen, ...]] = tuple  # how far relays were read, for the next entry
+        self.heard: Callable[[Sequence[OpenedEntry]], None] = lambda entries: None  # is given delivered entries
         self.quarantined: set[EntryId] = set()
         self.shown_anew = 0  # how often the view was made again from the log: then everything is to be planned
         self.applied: tuple[ChainHead, ...] = ()
@@ -219,7 +222,8 @@ class Replica:
 
     def heads(self) -> Heads:
         """Return what this side holds."""
-        return Heads(len(self.membership_chain), self.membership.head, tuple(self.chains.heads()), self.applied)
+        chains = tuple(self.chains.heads())
+        return Heads(len(self.membership_chain), self.membership.head, chains, self.applied, self.relay_heads())
 
     def has_membership(self, head: RecordId) -> bool:
         """Whether the membership chain here contains `head`."""
@@ -334,6 +338,7 @@ class Replica:
             payload=payload,
             op_count=len(ops),
             seen=seen,
+            relay_seen=self.relay_seen(),
         )
         return make_entry(self.device, envelope, payload)
 
@@ -370,6 +375,7 @@ class Replica:
             if delivered:
                 await self._keep(tuple(delivered), self._note_left)
                 await self._believe(tuple(delivered))
+                self.heard([item.entry for item in delivered])
                 if self._pins_reached(delivered):
                     self._judge_anew()
             if error is not None:

@@ -6,7 +6,7 @@ import datetime
 from importlib.metadata import version
 
 from meshsync.agent import api_schema as api
-from meshsync.agent import members_health
+from meshsync.agent import members_health, watch_health
 from meshsync.agent.daemon import Agent
 from meshsync.agent.folder import Folder
 from meshsync.agent.link_table import route
@@ -46,7 +46,7 @@ def exchanging(agent: Agent, folder: Folder) -> bool:
             return True
     for relay in replica.membership.relays:
         client = agent.relays.get(relay)
-        if client is None or client.link is None or relay in folder.problems:
+        if client is None or client.link is None or relay in folder.problems or folder.watch.is_convicted(relay):
             continue
         if not folder.reader(relay).caught_up:
             return True
@@ -217,14 +217,7 @@ def health(agent: Agent) -> list[api.HealthItem]:
             why = next(error.what for error in unreadable.values() if error.device == author)
             what = f"{folder.name}: changes of device {author} are skipped, because they are malformed"
             items.append(api.HealthItem(what=what, why=why, next="Update meshsync on both devices."))
-        if folder.evidence:
-            items.append(
-                api.HealthItem(
-                    what=f"{folder.name}: a relay contradicted its own signed log",
-                    why=f"evidence is kept in {folder.relay_evidence_path}",
-                    next="Do not trust this relay; sync between devices goes on.",
-                )
-            )
+        items += watch_health.items(agent, folder, time_text)
     for client in agent.relays.values():
         if client.problem:
             items.append(api.HealthItem(what=f"the relay {client.address.host} cannot be reached", why=client.problem))

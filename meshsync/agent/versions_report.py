@@ -128,14 +128,14 @@ def listed(agent: Agent, folder: Folder, rows: Iterable[VersionRow], aside: Coll
     names = agent.names()
     answers = []
     rows = list(rows)
-    holders = folder.durability.holders([row.dot for row in rows])
+    at_relay = folder.durability.acknowledged([row.dot for row in rows])
     for number, row in enumerate(rows, 1):
         content = unpack_content(row.content)
         chain = folder.replica.chains.rows(row.dot[:32])  # type: ignore[arg-type]
         author = chain[0].device if chain else DeviceId(b"")
         here = folder.synced.rows.get(row.node)
         is_here = (here is not None and here.content == content) or content in aside
-        kept = "here" if is_here else ("relay" if holders[row.dot] else "")
+        kept = "here" if is_here else ("relay" if row.dot in at_relay else "")
         change: api.ChangeKind = row.change  # type: ignore[assignment]
         answers.append(
             api.Version(

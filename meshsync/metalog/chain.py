@@ -102,6 +102,7 @@ class ChainSet:
         self._chains: dict[ChainId, list[Row]] = {}
         self._children: dict[EntryId, tuple[EntryId, ...]] = {}
         self._leaves: set[EntryId] = set()
+        self._forks: dict[EntryId, None] = {}  # entries after which there are branches
         self._waiting = WaitingEntries()
         for row in sorted(rows, key=lambda row: (row.time, row.id)):
             self._insert(row)
@@ -157,6 +158,16 @@ class ChainSet:
     def heads(self) -> list[ChainHead]:
         """Return the newest entry of every branch of every chain, in ascending order."""
         return sorted(self._rows[leaf].head for leaf in self._leaves)
+
+    def alarms(self) -> list[BranchAlarm]:
+        """Return one alarm for each entry after which a device extended two or more branches."""
+        found = []
+        for fork in self._forks:
+            extended = self._extended(fork)
+            if len(extended) > 1:
+                row = self._rows[extended[0]]
+                found.append(BranchAlarm(row.device, row.chain, fork, extended))
+        return found
 
     def missing_for(self, peer_heads: Iterable[ChainHead], count_max: int = limits.HEADS_MAX) -> list[Row]:
         """Return the first `count_max` delivered entries, in causal order, that a peer with `peer_heads` lacks.
@@ -238,6 +249,8 @@ class ChainSet:
         prev = EntryId(row.prev)
         siblings = self._children.get(prev, ())
         self._children[prev] = (*siblings, row.id)
+        if siblings:
+            self._forks[prev] = None
         parent = self._rows.get(prev)
         if siblings or parent is None or not parent.prev:
             return []
@@ -245,5 +258,8 @@ class ChainSet:
 
     def _alarm(self, row: Row, fork: EntryId) -> list[BranchAlarm]:
         """`row` extends a branch after `fork`: alarm if another branch there is extended too."""
-        extended = tuple(sorted(child for child in self._children.get(fork, ()) if child in self._children))
+        extended = self._extended(fork)
         return [BranchAlarm(row.device, row.chain, fork, extended)] if len(extended) > 1 else []
+
+    def _extended(self, fork: EntryId) -> tuple[EntryId, ...]:
+        return tuple(sorted(child for child in self._children.get(fork, ()) if child in self._children))

@@ -87,6 +87,15 @@ def equal_to_view(device: SimDevice, shown: Tree) -> None:
             raise Wrong(f"device {device.number}: {show(path)} is a {shown[path][0]}, its row a {kind}")
 
 
+def nobody_accused(device: SimDevice) -> None:
+    """No relay and no device is said to have signed two truths: in a simulation none does."""
+    folder = device.folder
+    assert folder is not None
+    accused = [*folder.watch.convicted.values(), *folder.watch.doubts.values(), *folder.replica.chains.alarms()]
+    if accused:
+        raise Wrong(f"device {device.number} accuses somebody who did nothing wrong: {accused[0]}")
+
+
 def durable_at_relay(device: SimDevice, relay: Any) -> None:
     """What a receipt covers is at the relay."""
     folder = device.folder

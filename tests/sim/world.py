@@ -289,6 +289,7 @@ class World:
             if device.number not in self.refused:
                 checks.nothing_staged(device)
             checks.equal_to_view(device, trees[f"device {number}"])
+            checks.nobody_accused(device)
             if self.relay is not None:
                 checks.durable_at_relay(device, self.relay)
 

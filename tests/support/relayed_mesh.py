@@ -17,6 +17,7 @@ from meshsync.agent.folder import Folder
 from meshsync.crypto.envelope import box
 from meshsync.crypto.folder_keys import commitment, pack_bundle, wrap_epoch
 from meshsync.crypto.identity import DeviceKeys
+from meshsync.ids import DeviceId
 from meshsync.metalog.fields import ChainHead
 from meshsync.metalog.membership_entry import Box, ChangeRole, Rekey, Remove, WrappedKey
 from meshsync.roles import Role
@@ -33,6 +34,7 @@ from tests.sim.world import _finish, _NetworkRuntime
 
 RELAY_FIRST = 90
 WAIT_S = 120.0
+MEET_S = 600.0  # pauses between dials grow to a minute and more
 LOOK_S = 0.25
 TURN_S = 1e-8
 
@@ -48,7 +50,14 @@ class _Loop(SimLoop):
 class RelayedMesh:
     """Devices from 1, of which the first owns the folder and is told of every relay; relays from 0. None is up yet."""
 
-    def __init__(self, loop: SimLoop, devices: int, relays: int, joins: frozenset[int]) -> None:
+    def __init__(
+        self,
+        loop: SimLoop,
+        devices: int,
+        relays: int,
+        joins: frozenset[int],
+        relay_kind: type[SimRelay] = SimRelay,
+    ) -> None:
         self.loop = loop
         self.mistakes: list[str] = []
         self.network = SimNetwork("mesh")
@@ -74,7 +83,9 @@ class RelayedMesh:
         self.relays = []
         for number in range(relays):
             keys = DeviceKeys(bytes([200 + number]) * 64)
-            relay = SimRelay(loop, "mesh", self.network, memory, self._failed, machine=RELAY_FIRST + number, keys=keys)
+            relay = relay_kind(
+                loop, "mesh", self.network, memory, self._failed, machine=RELAY_FIRST + number, keys=keys
+            )
             self.relays.append(relay)
         self.devices[1].relays = tuple(
             RelayAddress(
@@ -101,6 +112,24 @@ class RelayedMesh:
     def part(self, one: int, other: int) -> None:
         """Let two devices not reach each other."""
         self.network.apart.add(frozenset((one, other)))
+
+    async def parted(self, one: int, other: int) -> None:
+        """Let two devices not reach each other, and wait until both have noticed."""
+        self.part(one, other)
+        await self.until(lambda: not self.linked(one, other) and not self.linked(other, one))
+
+    def linked(self, one: int, other: int) -> bool:
+        """Whether a running device has a link to another one."""
+        return self.agent(one).links.get(self.device(other)) is not None
+
+    async def meet(self, one: int, other: int) -> None:
+        """Let two devices reach each other again, and wait until they have a link."""
+        self.network.apart.discard(frozenset((one, other)))
+        await self.until(lambda: self.linked(one, other) and self.linked(other, one), MEET_S)
+
+    def device(self, number: int) -> DeviceId:
+        """Return the id of a device."""
+        return self.beginning.devices[number - 1].device
 
     def agent(self, number: int) -> Agent:
         """Return a running agent."""
@@ -221,12 +250,13 @@ def live(
     devices: int = 2,
     relays: int = 1,
     joins: frozenset[int] = frozenset(),
+    relay: type[SimRelay] = SimRelay,
 ) -> None:
     """Live through a scenario on a new mesh."""
     loop = _Loop()
     asyncio.set_event_loop(loop)
     random.seed(0)
-    mesh = RelayedMesh(loop, devices, relays, joins)
+    mesh = RelayedMesh(loop, devices, relays, joins, relay)
     noticed: list[str] = []
     loop.set_exception_handler(lambda _, context: noticed.append(str(context)))
     try:
