@@ -90,7 +90,9 @@ def _stale(files: list[Version], context: Context) -> list[Version]:
     doubtful = [version for version in files if _says_little(version, known)]
     if not doubtful:
         return []
-    pasts = [past_of(version, known) for version in files if version.replaces]
+    # What a version came after follows from what it replaces: a thousand touches of one version have one past.
+    replacing = {(version.content, version.replaces): version for version in files if version.replaces}
+    pasts = [past_of(version, known) for version in replacing.values()]
     return [version for version in doubtful if any(adds_nothing(version, past, known) for past in pasts)]
 
 
