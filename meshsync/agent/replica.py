@@ -39,7 +39,7 @@ from meshsync.limits import (
     SEEN_MAX,
 )
 from meshsync.metalog.admission import beyond_pins, is_apart, may_append_entry
-from meshsync.metalog.chain import Accepted, BranchAlarm, ChainSet, Delivered, Row
+from meshsync.metalog.chain import Accepted, ChainSet, Delivered, Row
 from meshsync.metalog.entry import (
     Envelope,
     OpenedEntry,
@@ -130,7 +130,6 @@ class Replica:
         self.chains = ChainSet()
         self.view = View()
         self.dirty: set[NodeId] = set()
-        self.alarms: list[BranchAlarm] = []
         self.ticket_keys: DeviceKeys | None = None  # of the ticket that admitted this device, while it runs
         self.unreadable: dict[EntryId, MeshsyncError] = {}
         self.key_problem: MeshsyncError | None = None  # why the current epoch's key is not held
@@ -369,7 +368,6 @@ class Replica:
                 else:
                     if isinstance(outcome, Accepted):
                         delivered.extend(outcome.delivered)
-                        self.alarms.extend(outcome.alarms)
                         for alarm in outcome.alarms:
                             log.error("device %s goes on with two branches of one chain", short(alarm.device))
             if delivered:

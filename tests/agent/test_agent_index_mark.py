@@ -93,7 +93,7 @@ async def test_a_chain_goes_on_only_where_its_newest_entry_is_certain(
     assert (after.chain == before.chain) is goes_on
     assert later.chain == after.chain and later.envelope.seq == after.envelope.seq + 1
     assert {path[0] for path, _ in replica.view.walk()} == {b"before", b"after", b"later"}
-    assert replica.alarms == []
+    assert replica.chains.alarms() == []
     replica.database.close()
 
 
