@@ -18,7 +18,6 @@ from meshsync.folder.types import RelativePath
 from meshsync.limits import IGNORE_BYTES_MAX, IGNORE_PATTERNS_MAX, IGNORE_STARS_PER_NAME_MAX
 
 IGNORE_NAME: Final = b".meshignore"
-_STARS = re.compile(r"\*+")
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,8 +84,12 @@ def _below(line: str) -> str:
 def _fault(line: str) -> str:
     """Return why `line` cannot be used as a pattern, empty if it can."""
     names = line.split("/")
-    if max(len(_STARS.findall(name)) for name in names) > IGNORE_STARS_PER_NAME_MAX or (
-        sum("**" in name for name in names) > IGNORE_STARS_PER_NAME_MAX
+    stars = [name.count("*") for name in names if name != "**"]  # each of a run backtracks for itself
+    beyond_first = sum(max(0, count - 1) for count in stars)  # a name that matches in n ways is tried n times
+    if (
+        max(stars, default=0) > IGNORE_STARS_PER_NAME_MAX
+        or beyond_first >= IGNORE_STARS_PER_NAME_MAX
+        or sum("**" in name for name in names) > IGNORE_STARS_PER_NAME_MAX
     ):
         return f"more than {IGNORE_STARS_PER_NAME_MAX} stars"
     try:
