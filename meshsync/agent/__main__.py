@@ -17,6 +17,7 @@ from meshsync.agent.daemon import Agent, Options
 from meshsync.agent.events import EventRing
 from meshsync.agent.home import find_home
 from meshsync.agent.local_api import LocalApi
+from meshsync.agent.passphrase import given
 from meshsync.agent.service import Service
 from meshsync.discovery.base import Discovery
 from meshsync.discovery.mdns import MdnsDiscovery
@@ -62,7 +63,7 @@ async def _run(home: str, options: Options, discover: bool) -> None:
     where = find_home(home)
     where.create()
     discoveries: list[Discovery] = [MdnsDiscovery(runtime)] if discover else []
-    agent = Agent(runtime, where, options, discoveries)
+    agent = Agent(runtime, where, options, discoveries, passphrase=lambda: given(os.environ))
     events = EventRing()
     api = LocalApi(Service(agent), events, runtime)
     for name in (signal.SIGTERM, signal.SIGINT):

@@ -31,6 +31,7 @@ from meshsync.agent.link_table import LinkTable, route
 from meshsync.agent.machine import SYSTEM, Machine
 from meshsync.agent.member_link import MemberLink
 from meshsync.agent.members_watch import MembersWatch
+from meshsync.agent.modes import check_modes
 from meshsync.agent.pairing import serve_pairing
 from meshsync.agent.relay_client import RelayClient
 from meshsync.agent.sheets import Sheets
@@ -79,6 +80,7 @@ class Agent:
         options: Options,
         discoveries: Sequence[Discovery],
         machine: Machine = SYSTEM,
+        passphrase: device_key.Passphrase = device_key.no_passphrase,
     ) -> None:
         self.runtime = runtime
         self.home = home
@@ -98,6 +100,7 @@ class Agent:
         self.seeking: dict[bytes, Callable[[Link], None]] = {}  # by a code's discovery key; is given each new link
         self._discoveries = discoveries
         self._machine = machine
+        self._passphrase = passphrase
         self._faults = Faults(options.fault)
         self._tasks: dict[str, asyncio.Task[None]] = {}
         self._background: dict[asyncio.Task[None], None] = {}
@@ -106,12 +109,14 @@ class Agent:
     # --- life ---------------------------------------------------------------------------------------------
 
     async def start(self) -> None:
-        """Begin everything. Raises ConfigError, ResourceError, IndexCorrupt; then nothing is left running.
+        """Begin everything. Raises ConfigError (secrets open to others, among others), KeysLocked, ResourceError,
+        IndexCorrupt; then nothing is left running.
 
         A folder whose index the disk refuses now is opened later: `unopened` says why it waits.
         """
         runtime = self.runtime
-        self.keys = await runtime.in_thread(device_key.load_or_create, self.home, runtime)
+        await runtime.in_thread(check_modes, self.home)
+        self.keys = await runtime.in_thread(device_key.load_or_create, self.home, runtime, self._passphrase)
         self.sheets = await runtime.in_thread(
             Sheets, runtime, self.home, self.keys, self.options.name, self.options.person
         )

@@ -58,9 +58,8 @@ def up_command(
     )
     stored.save(session.home.config, config)
     if foreground:
-        words = launch.command(session.home, config)
         session.home.pid.write_text(f"{os.getpid()}\n", encoding="ascii")  # the agent takes this process over
-        os.execv(words[0], words)
+        launch.replace(session.home, config)
     launch.start(session.home, config)
     if config.relays:
         _await_relays(session)

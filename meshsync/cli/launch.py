@@ -10,11 +10,14 @@ import os
 import select
 import subprocess
 import sys
-from typing import IO, Any
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import IO, Any, NoReturn
 
 from meshsync.agent import config as stored
 from meshsync.agent.config import Config
 from meshsync.agent.home import Home
+from meshsync.agent.passphrase import DESCRIPTOR_VARIABLE
 from meshsync.cli.client import Client
 from meshsync.errors import AgentNotRunning, ConfigError, MeshsyncError, PeerTimeout
 from meshsync.limits import DOWN_TIMEOUT_S, LOG_TAIL_BYTES_MAX, READY_LINE_BYTES_MAX, UP_TIMEOUT_S
@@ -48,9 +51,10 @@ def command(home: Home, config: Config) -> list[str]:
 def start(home: Home, config: Config) -> dict[str, Any]:
     """Start the agent detached from this terminal and return its ready line.
 
-    Raises ConfigError with the end of its log if it ends instead, PeerTimeout if it is not ready in UP_TIMEOUT_S.
+    Raises KeysLocked if the keys are sealed and the passphrase is not given or another one, ConfigError with the end
+    of its log if it ends instead, PeerTimeout if it is not ready in UP_TIMEOUT_S.
     """
-    with home.log.open("ab") as log:
+    with _passphrase(home) as (environment, descriptors), home.log.open("ab") as log:
         process = subprocess.Popen(
             command(home, config),
             stdin=subprocess.DEVNULL,
@@ -58,6 +62,8 @@ def start(home: Home, config: Config) -> dict[str, Any]:
             stderr=log,
             start_new_session=True,
             cwd="/",
+            env=environment,
+            pass_fds=descriptors,
         )
     assert process.stdout is not None
     home.pid.write_text(f"{process.pid}\n", encoding="ascii")
@@ -72,6 +78,41 @@ def start(home: Home, config: Config) -> dict[str, Any]:
         raise
     finally:
         process.returncode = process.returncode if process.returncode is not None else 0  # it outlives us on purpose
+
+
+def replace(home: Home, config: Config) -> NoReturn:
+    """Become the agent's process. Raises KeysLocked as `start`."""
+    words = command(home, config)
+    with _passphrase(home) as (environment, descriptors):
+        for descriptor in descriptors:
+            os.set_inheritable(descriptor, True)
+        os.execve(words[0], words, environment)
+
+
+@contextmanager
+def _passphrase(home: Home) -> Iterator[tuple[dict[str, str], tuple[int, ...]]]:
+    """Give the environment and the descriptors by which an agent of `home` learns its passphrase, if it needs one.
+
+    It is tried here first, so that a wrong one is told by its own error and starts nothing.
+    """
+    from meshsync.agent import device_key  # only now: a command that starts nothing needs no cryptography
+
+    environment = dict(os.environ)
+    if not device_key.needs_passphrase(home):
+        yield environment, ()
+        return
+    from meshsync.cli.passphrase import obtain
+    from meshsync.crypto.key_file import open_seed
+
+    passphrase = obtain(home)
+    open_seed(device_key.read(home), passphrase)
+    reading, writing = os.pipe()
+    try:
+        os.write(writing, passphrase)  # a pipe holds more than the longest one
+        os.close(writing)
+        yield {**environment, DESCRIPTOR_VARIABLE: str(reading)}, (reading,)
+    finally:
+        os.close(reading)
 
 
 def stop(home: Home) -> None:

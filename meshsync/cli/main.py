@@ -35,6 +35,7 @@ COMMANDS = {  # name: (module, one line of help); the help stands here so that l
     "restore": ("history", "Bring an old version back."),
     "recovery": ("recovery", "Be ready to lose every device."),
     "recover": ("recovery", "Bring all folders back with a recovery sheet."),
+    "passphrase": ("passphrase", "Seal this device's keys with a passphrase."),
     "conflicts": ("conflict", "List the files in conflict."),
     "resolve": ("conflict", "End a conflict: keep one version, or both."),
     "held": ("hold", "List mass changes that wait for a decision."),

@@ -104,10 +104,12 @@ def begin(devices: int, relayed: bool) -> Beginning:
 def _home(place: Path, device: DeviceKeys, keys: FolderKeys) -> Home:
     home = Home(place)
     state = place / "folders" / keys.folder.hex()
-    state.mkdir(parents=True)
+    for directory in (place, state.parent, state):
+        directory.mkdir(mode=0o700)
     home.device_key.write_bytes(device.seed)
     home.device_key.chmod(0o600)
     (state / "keys").write_bytes(pack_keys(keys))
+    (state / "keys").chmod(0o600)
     (state / "ready").write_bytes(b"1\n")
     return home
 
