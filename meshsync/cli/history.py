@@ -22,9 +22,16 @@ def split_version(text: str) -> tuple[str, str]:
     A file that exists under the whole text is meant as it stands.
     """
     found = _VERSION.fullmatch(text)
-    if found is None or Path(text).is_symlink() or Path(text).exists():
+    if found is None or _is_there(Path(text)):
         return text, ""
     return found[1], found[2]
+
+
+def _is_there(path: Path) -> bool:
+    try:
+        return path.is_symlink() or path.exists()
+    except OSError:  # no name that a file system holds
+        return False
 
 
 @click.command("log")

@@ -70,20 +70,34 @@ def common(function: Command) -> Command:
 
 def folder_path(text: str) -> str:
     """Return a path of a folder as the agent names it: absolute, links resolved."""
-    return str(Path(text).expanduser().resolve())
+    return str(_expanded(text).resolve())
 
 
 def file_path(text: str) -> str:
     """Return a path in a folder as the agent names it: absolute, links above it resolved, the last name as it is."""
-    path = Path(text).expanduser().absolute()
+    path = _expanded(text).absolute()
     return str(path.parent.resolve() / path.name) if path.name not in ("", "..") else str(path.resolve())
 
 
 def folder_argument(text: str) -> str:
     """Return what the agent takes as a folder: a path if `text` looks like one or is one, else the name or id as is."""
-    if not text or ("/" not in text and text not in (".", "..") and not Path(text).is_dir()):
+    if not text or ("/" not in text and text not in (".", "..") and not _is_directory(text)):
         return text
     return folder_path(text)
+
+
+def _expanded(text: str) -> Path:
+    try:
+        return Path(text).expanduser()
+    except RuntimeError:  # `~name` of nobody here is a name like any other
+        return Path(text)
+
+
+def _is_directory(text: str) -> bool:
+    try:
+        return Path(text).is_dir()
+    except OSError:  # no name that a file system holds
+        return False
 
 
 def home_relative(path: str) -> str:
