@@ -10,6 +10,8 @@ import os
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
+import msgspec
+
 from meshsync.agent.content_pieces import content_pieces
 from meshsync.agent.folder import Folder
 from meshsync.agent.handout import FILE_NAME, Act, Given, due
@@ -56,7 +58,7 @@ async def follow(runtime: Runtime, handout: Folder, source: Folder) -> bool:
         await withdraw(runtime, handout)
         packed = b""
     if act is not Act.NOTHING:
-        await handout.note_handout(Given(given.source, given.node, given.path, packed))
+        await handout.note_handout(msgspec.structs.replace(given, content=packed))
     return act is not Act.NOTHING
 
 

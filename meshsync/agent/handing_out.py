@@ -10,11 +10,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from meshsync.agent import api_schema as api
-from meshsync.agent import members_acts
+import msgspec
+
 from meshsync.agent.codes import End
 from meshsync.agent.content_pieces import content_pieces
 from meshsync.agent.daemon import Agent
+from meshsync.agent.ending import end
 from meshsync.agent.folder import Folder, check_present
 from meshsync.agent.founding import found_folder
 from meshsync.agent.giving import holds_file, plain_pieces, published, put, shown
@@ -30,6 +31,7 @@ from meshsync.content.ticket import Ticket
 from meshsync.errors import ConfigError, MeshsyncError, NotFound, TransientError
 from meshsync.ids import DeviceId, NodeId
 from meshsync.roles import Role
+from meshsync.sync.disk_rows import Path as TreePath
 from meshsync.sync.disk_rows import SyncedRow
 
 
@@ -70,21 +72,28 @@ async def hand_out(
         agent.options.label,
         dict([pack(given)]),
     )
-    agent.handouts.making.add(home.folder)
-    folder = await agent.open_folder(home)
+    agent.handouts.busy.add(home.folder)
+    try:
+        folder = await agent.open_folder(home)
+        ticket = await _filled(agent, folder, found, expires_s, progress)
+    finally:
+        agent.handouts.busy.discard(home.folder)
+        agent.note_change()
+    await reach_relays(agent, folder)
+    await _until(agent, lambda: is_stored(folder) or not _is_storing(agent, folder))
+    return folder, ticket
+
+
+async def _filled(agent: Agent, folder: Folder, found: _Found, expires_s: float, progress: Progress) -> Ticket:
+    """Put the file into a new handout and return the ticket for it; if that fails, nothing of it is left."""
     try:
         await _until(agent, lambda: folder.loop is not None and folder.loop.scanned and _has_relays(agent, folder))
         await _fill(agent, folder, found, progress)
         await _until(agent, lambda: published(folder) and holds_file(folder) is not None)
-        ticket = await make_invitation(agent, folder, Role.READER, expires_s)
+        return await make_invitation(agent, folder, Role.READER, expires_s)
     except MeshsyncError:
         await agent.handouts.forget(folder)
         raise
-    finally:
-        agent.handouts.making.discard(folder.id)
-    await reach_relays(agent, folder)
-    await _until(agent, lambda: is_stored(folder) or not _is_storing(agent, folder))
-    return folder, ticket
 
 
 def is_stored(folder: Folder) -> bool:
@@ -118,7 +127,7 @@ async def _find(agent: Agent, path: Path, this_version: bool) -> _Found:
     check_present(source)
     assert source.loop is not None
     source.loop.look_at([inside])
-    await _until(agent, lambda: source.loop is None or (source.loop.scanned and not source.loop.counts()[0]))
+    await _until(agent, lambda: _is_agreed(source, inside))
     rows = source.synced.at(inside)
     if not rows or rows[0].kind is not Kind.FILE:
         raise NotFound(
@@ -128,6 +137,16 @@ async def _find(agent: Agent, path: Path, this_version: bool) -> _Found:
             next_step=f"meshsync why {path}",
         )
     return _Found(path, source, rows[0])
+
+
+def _is_agreed(source: Folder, inside: TreePath) -> bool:
+    """Whether what lies at a path is what its folder has there, or the folder has done all that it can."""
+    loop = source.loop
+    if loop is None or loop.settled:
+        return True
+    rows, seen = source.synced.at(inside), loop.seen(inside)
+    looked = loop.scanned and not loop.counts()[0]
+    return looked and bool(rows) and seen is not None and seen.content == rows[0].content
 
 
 async def _fill(agent: Agent, folder: Folder, found: _Found, progress: Progress) -> None:
@@ -165,10 +184,15 @@ async def take_back(agent: Agent, handouts: list[Folder], name: str) -> list[str
         what = "no ticket for this file has this id" if not found else "several tickets for this file begin so"
         raise NotFound(what, folder=handouts[0].name, next_step="meshsync status")
     for folder, ticket in found:
-        told = agent.codes.of_ticket(DeviceId(ticket))
-        if told is not None:
-            agent.codes.close(told, End.WITHDRAWN)
-        await members_acts.unshare(agent, folder, api.UnshareRequest(folder=folder.id.hex()))
-        agent.note_change()
-    agent.refresh()
+        given = folder.handout
+        assert isinstance(given, Given)
+        with agent.handouts.kept_open(folder):
+            await folder.note_handout(msgspec.structs.replace(given, ended=True))
+            told = agent.codes.of_ticket(DeviceId(ticket))
+            if told is not None:
+                agent.codes.close(told, End.WITHDRAWN)
+            await end(agent.runtime, folder)
+            agent.refresh()
+            await reach_relays(agent, folder)
+            await end(agent.runtime, folder)  # somebody may have been let in at a relay before it knew
     return [ticket.hex() for _, ticket in found]

@@ -25,13 +25,14 @@ class Given(Record, frozen=True):
 
     `source` is the folder that it follows, empty if it follows nothing; `node` the file in it. `path` is where the
     file was when it was shared. `content` is the packed content of the source's version that is in the handout now,
-    empty for none.
+    empty for none. `ended` once its user took it back, whoever was let in since.
     """
 
     source: bytes
     node: bytes
     path: bytes
     content: bytes
+    ended: bool = False
 
     @property
     def follows(self) -> bool:

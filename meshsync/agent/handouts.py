@@ -9,18 +9,18 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Protocol
 
 from meshsync.agent.changes import Changes
+from meshsync.agent.ending import end, holders
 from meshsync.agent.folder import Folder
 from meshsync.agent.giving import follow
 from meshsync.agent.handout import Given, Taken
 from meshsync.agent.taking import There, look, take
 from meshsync.errors import ConfigError, MeshsyncError
 from meshsync.ids import DeviceId, FolderId
-from meshsync.limits import HANDOUT_LOOK_S, HANDOUT_PAUSE_S, HANDOUTS_MAX, RETRY_BLOCKED_S
-from meshsync.roles import Role
+from meshsync.limits import FAREWELL_S, HANDOUT_LOOK_S, HANDOUT_PAUSE_S, HANDOUTS_MAX, RETRY_BLOCKED_S
 from meshsync.runtime import Runtime
 
 log = logging.getLogger(__name__)
@@ -46,19 +46,14 @@ class _Agent(Protocol):
         """Stop syncing a folder."""
 
 
-def holders(folder: Folder) -> list[DeviceId]:
-    """Return the devices that were handed the file: owners, of which a recovery sheet may be one, share it."""
-    membership = folder.replica.membership
-    return [device for device, member in membership.members.items() if member.role is not Role.OWNER]
-
-
 class Handouts:
     """Belongs to one loop. `admits(folder, ticket)`: whether a ticket still lets somebody in."""
 
     def __init__(self, agent: _Agent, admits: Callable[[FolderId, DeviceId], bool]) -> None:
         self.problems: dict[FolderId, MeshsyncError] = {}
         self.there: dict[FolderId, There] = {}  # of those taken, as last looked at
-        self.making: set[FolderId] = set()  # by `share`, until each has its invitation
+        self.busy: set[FolderId] = set()  # somebody is making or ending them and needs them open
+        self._over_s: dict[FolderId, float] = {}  # since when, of those that wait to be forgotten
         self._agent = agent
         self._admits = admits
         self._tasks: dict[FolderId, asyncio.Task[None]] = {}
@@ -74,6 +69,7 @@ class Handouts:
         if task is not None and task is not asyncio.current_task():
             task.cancel()
         self.problems.pop(folder.id, None)
+        self._over_s.pop(folder.id, None)
         self.there.pop(folder.id, None)
 
     async def close(self) -> None:
@@ -94,9 +90,19 @@ class Handouts:
             what = f"{HANDOUTS_MAX} single files are shared from and to this device already"
             raise ConfigError(what, next_step="End some that are not needed: meshsync revoke FILE, or leave FILE")
 
+    @contextlib.contextmanager
+    def kept_open(self, folder: Folder) -> Iterator[None]:
+        """Leave a folder open until whoever works on it is done, even if it is over meanwhile."""
+        self.busy.add(folder.id)
+        try:
+            yield
+        finally:
+            self.busy.discard(folder.id)
+            self._agent.note_change()
+
     def is_over(self, folder: Folder) -> bool:
         """Whether nobody has the handout, and nobody can get it any more."""
-        if not isinstance(folder.handout, Given) or folder.id in self.making:
+        if not isinstance(folder.handout, Given):
             return False
         open_ones = [
             ticket for ticket in folder.replica.membership.invites if self._admits(folder.id, DeviceId(ticket))
@@ -104,12 +110,17 @@ class Handouts:
         return not holders(folder) and not folder.parted and not open_ones
 
     def may_forget(self, folder: Folder) -> bool:
-        """Whether it is over and who had it can learn so without this device: from every relay, if it needs to."""
-        if not self.is_over(folder):
+        """Whether it is over, and who had it was told or can learn of it without this device: at every relay."""
+        if not self.is_over(folder) or folder.id in self.busy:
+            self._over_s.pop(folder.id, None)
+            return False
+        if not folder.told.departures:
+            return True
+        now_s = self._agent.runtime.monotonic()
+        if now_s - self._over_s.setdefault(folder.id, now_s) < FAREWELL_S:  # who is linked is told within it
             return False
         relays = folder.replica.membership.relays
-        told = bool(relays) and not any(folder.relay_rows.unseen_membership(relay) for relay in relays)
-        return told or not folder.told.departures
+        return bool(relays) and not any(folder.relay_rows.unseen_membership(relay) for relay in relays)
 
     async def _run(self, folder: Folder) -> None:
         while folder.id in self._tasks:
@@ -126,6 +137,7 @@ class Handouts:
                 await self._agent.runtime.sleep(pause)
                 continue
             await self._agent.runtime.sleep(HANDOUT_PAUSE_S)
+            pause = FAREWELL_S if folder.id in self._over_s else pause
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(pause):
                     await self._agent.changes.after(count)
@@ -147,8 +159,13 @@ class Handouts:
         if self.may_forget(folder):
             await self.forget(folder)
             return True
+        if folder.id in self.busy:
+            return False
+        if given.ended:
+            await end(self._agent.runtime, folder)
+            return False
         source = self._agent.folders.get(given.folder) if given.follows else None
-        if source is None or source.parted or folder.id in self.making:
+        if source is None or source.parted:
             return False
         return await follow(self._agent.runtime, folder, source)
 

@@ -7,13 +7,12 @@ import os
 import msgspec
 
 from meshsync.agent import api_schema as api
-from meshsync.agent import members_health
 from meshsync.agent.api_handouts import SharedFile, SharedFileState
 from meshsync.agent.daemon import Agent
+from meshsync.agent.ending import holders
 from meshsync.agent.folder import Folder
 from meshsync.agent.giving import holds_file, is_gone, published
 from meshsync.agent.handout import Given, Taken, place_of
-from meshsync.agent.handouts import holders
 from meshsync.agent.history import pack_content
 from meshsync.agent.status_report import not_durable, time_text
 from meshsync.agent.taking import There
@@ -73,10 +72,7 @@ def _taken_items(agent: Agent, folder: Folder) -> list[api.HealthItem]:
     leave = f"meshsync leave {folder.name}"
     state = _taken_state(agent, folder, taken)
     if folder.parted:
-        ended = members_health.parted(folder)
-        what = ended.what.replace(
-            "this device was removed from ", f"{folder.name} is shared with this device no more: "
-        )
+        what = f"{folder.name} is shared with this device no more"
         why = f"{path} stays as it is"
         return [api.HealthItem(what=what, why=why, next=leave, code="NotAMember")]
     if state == "deleted":
@@ -119,7 +115,7 @@ def _described(agent: Agent, folder: Folder) -> SharedFile:
 def _given_state(agent: Agent, folder: Folder) -> SharedFileState:
     given = folder.handout
     assert isinstance(given, Given)
-    if agent.handouts.is_over(folder):
+    if given.ended or (agent.handouts.is_over(folder) and folder.id not in agent.handouts.busy):
         return "ended"
     source = agent.folders.get(given.folder) if given.follows else None
     if given.follows and (source is None or source.parted):

@@ -22,7 +22,8 @@ async def make_sheet(agent: Agent, request: api.SheetRequest) -> api.Sheet:
 def status(agent: Agent) -> api.RecoveryStatus:
     """Return which folders the sheet brings back, and from where."""
     note = agent.sheets.note
-    folders = sorted(agent.folders.values(), key=lambda folder: folder.name)
+    kept = (folder for folder in agent.folders.values() if folder.handout is None)  # what else is here are copies
+    folders = sorted(kept, key=lambda folder: folder.name)
     listed = [
         api.SheetFolder(id=folder.id.hex(), name=folder.name, state=agent.sheets.state(folder)) for folder in folders
     ]

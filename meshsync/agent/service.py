@@ -179,14 +179,18 @@ class Service:
 
     async def remove(self, request: api.RemovalRequest) -> api.RemovalResult:
         folder = versions_report.find_folder(self._agent, request.folder)
-        return await members_acts.remove(self._agent, folder, request)
+        with self._agent.handouts.kept_open(folder):
+            return await members_acts.remove(self._agent, folder, request)
 
     async def unshare(self, request: api.UnshareRequest) -> api.RemovalResult:
         folder = versions_report.find_folder(self._agent, request.folder)
-        return await members_acts.unshare(self._agent, folder, request)
+        with self._agent.handouts.kept_open(folder):
+            return await members_acts.unshare(self._agent, folder, request)
 
     async def leave(self, folder: str) -> api.LeaveResult:
-        return await members_acts.leave(self._agent, versions_report.find_folder(self._agent, folder))
+        left = versions_report.find_folder(self._agent, folder)
+        with self._agent.handouts.kept_open(left):
+            return await members_acts.leave(self._agent, left)
 
     async def log(self, folder: str, path: str) -> api.VersionList:
         agent = self._agent

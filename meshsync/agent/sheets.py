@@ -76,10 +76,10 @@ class Sheets:
         """Make the sheet an owner of `folder` if this device is one, and remove the sheets that it replaced.
 
         A sheet that somebody removed from the folder stays removed. What cannot be done now is tried at the next
-        change of the members.
+        change of the members. A single shared file is a copy of what is kept elsewhere, and needs no sheet.
         """
         note = self.note
-        if note is None or self._keys.device not in folder.replica.membership.owners():
+        if note is None or folder.handout is not None or self._keys.device not in folder.replica.membership.owners():
             return
         replica = folder.replica
 

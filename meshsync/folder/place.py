@@ -29,15 +29,17 @@ class Place:
         self._fd = syscalls.open_root(directory)
         self._file: int | None = None
         self._size = 0
+        self._is_made_here = False  # what has the staged name now
 
     def __enter__(self) -> Place:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
-        """Remove what was staged and not put in place."""
+        """Remove what was staged and not put in place; what came out of the place stays for `leftover`."""
         if self._file is not None:
             self._syscalls.close(self._file)
             self._file = None
+        if self._is_made_here:
             with suppress(OSError):
                 self._syscalls.unlink(self._fd, self._staged)
         self._syscalls.close(self._fd)
@@ -69,6 +71,7 @@ class Place:
     def begin(self) -> None:
         """Begin to write the staged file. The staged name must be free."""
         self._file = self._syscalls.create(self._fd, self._staged)
+        self._is_made_here = True
         self._size = 0
 
     def write(self, data: bytes) -> None:
@@ -113,8 +116,10 @@ class Place:
             if error.errno not in CANNOT and not isinstance(error, FileNotFoundError):
                 raise
             return self._aside(free)
+        self._is_made_here = False
         if not self._is_ours(self._staged, is_ours):
             self._syscalls.exchange(self._fd, self._staged, self._fd, name)
+            self._is_made_here = True
             return self._aside(free)
         self._syscalls.fsync(self._fd)
         self._syscalls.unlink(self._fd, self._staged)
@@ -149,6 +154,7 @@ class Place:
         return True
 
     def _placed(self) -> None:
+        self._is_made_here = False
         self._syscalls.fsync(self._fd)
         if self._file is not None:
             self._syscalls.close(self._file)

@@ -144,16 +144,24 @@ class Mesh:
     async def start(self, name: str, *, on_lan: bool = True) -> Device:
         """Start an agent; it announces itself and looks for others only if it is `on_lan`."""
         self._started += 1
-        number = self._started
+        home, tree = Home(self.directory / f"home of {name}"), self.directory / name
+        home.create()
+        tree.mkdir()
+        return await self._run(self._started, name, home, tree, on_lan)
 
+    async def restart(self, device: Device, *, on_lan: bool = True) -> Device:
+        """Stop an agent, if it runs, and start another one with the same home and tree."""
+        await self.stop(device)
+        self._started += 1
+        agent = device.agent
+        return await self._run(self._started, agent.options.name, agent.home, device.tree, on_lan)
+
+    async def _run(self, number: int, name: str, home: Home, tree: Path, on_lan: bool) -> Device:
         async def open_endpoint(
             runtime: Runtime, keys: DeviceKeys, listen: str, engine: str, policy: Policy
         ) -> MemoryEndpoint:
             return await MemoryEndpoint.open(self.runtime, keys, self.network, policy)
 
-        home, tree = Home(self.directory / f"home of {name}"), self.directory / name
-        home.create()
-        tree.mkdir()
         machine = Machine(Syscalls(), Watcher, Database, open_endpoint)
         relays = (self.relay_address.text,) if self.relay_address else ()
         discoveries: list[Discovery] = [AirDiscovery(self.air, number)] if on_lan else []
