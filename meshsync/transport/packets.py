@@ -112,7 +112,8 @@ class RetryTokens:
     def check(self, address: Address, destination: bytes, token: bytes, now: float) -> bytes:
         """Return the id that the client first addressed. Raises MalformedMessage on a token that is not for it now."""
         body, mac = token[:-_MAC_SIZE_BYTES], token[-_MAC_SIZE_BYTES:]
-        if len(body) < _TOKEN_HEAD.size or not hmac.compare_digest(self._mac(body, address, destination), mac):
+        fits = _TOKEN_HEAD.size <= len(body) <= _TOKEN_HEAD.size + _ID_SIZE_BYTES_MAX
+        if not fits or not hmac.compare_digest(self._mac(body, address, destination), mac):
             raise MalformedMessage("not a retry token of this endpoint for this address")
         made_ms, size = _TOKEN_HEAD.unpack_from(body)
         if not 0 <= now - made_ms / 1000 <= RETRY_TOKEN_LIFETIME_S + 0.001:

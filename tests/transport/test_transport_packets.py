@@ -74,7 +74,7 @@ class TestTokens:
         with pytest.raises(MalformedMessage):
             self.tokens.check(address, destination, token, now)
 
-    @given(st.binary(max_size=80))
+    @given(st.binary(max_size=80) | st.integers(81, 1100).map(bytes))
     def test_any_other_token_is_refused(self, token: bytes) -> None:
         with pytest.raises(MalformedMessage):
             self.tokens.check(HERE, b"retried!", token, 5.0)
