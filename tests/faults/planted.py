@@ -870,5 +870,28 @@ FAULTS = (
         "            self._forks[prev] = None\n",
         "            pass\n",
         ("tests/promises/test_b13_branches.py",),
+    Fault(
+        "what a write needs is taken away before it is staged",
+        "P1",
+        "meshsync/sync/apply_plan.py",
+        "keep_sources(self._out.actions, self._synced)",
+        "list(keep_sources([], self._synced)) + self._out.actions",
+        ("tests/sync/test_found_by_seeds.py",),
+    ),
+    Fault(
+        "what the index refused to keep stays in memory",
+        "P1",
+        "meshsync/agent/replica.py",
+        "            self.chains = self.chains.without({row.id for row in rows})\n",
+        "",
+        ("tests/sim/test_sim.py -k 355",),
+    ),
+    Fault(
+        "a directory that was frozen and is gone is not looked for",
+        "P2",
+        "meshsync/sync/reconcile.py",
+        "(is_file or local.at(path) is None)",
+        "is_file",
+        ("tests/sim/test_sim.py -k 207328",),
     ),
 )
