@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 
 from meshsync.agent.applying import ActionRunner, Applied
@@ -24,7 +24,8 @@ from meshsync.agent.safeguard import Safeguard
 from meshsync.agent.sought import Sought
 from meshsync.agent.staged import Staged
 from meshsync.agent.turns import Turns
-from meshsync.agent.work import Group, group_actions, may_begin, path_text, taken_out, with_later
+from meshsync.agent.unfinished import Unfinished
+from meshsync.agent.work import Group, path_text, taken_out
 from meshsync.content.batch import UNNAMED_CHAIN
 from meshsync.content.record import Content, Kind, Op
 from meshsync.errors import MeshsyncError, ResourceError
@@ -108,7 +109,7 @@ class FolderLoop:
         self._on_change = on_change
         self._joining = joining
         self._pending = Pending()
-        self._groups: list[Group] = []
+        self._unfinished = Unfinished(synced)
         self._blocked: dict[NodeId, tuple[Path, str]] = {}
         self._timers: dict[str, asyncio.Task[None]] = {}  # one of each kind
         self._closed = False
@@ -122,7 +123,6 @@ class FolderLoop:
         self._moved: dict[Content, Hashed] = {}  # of the plan that is being recorded
         self._waiting: set[NodeId] = set()  # among others for what could not be observed
         self._unrecorded: tuple[list[Group], dict[NodeId, Staged], Applied] | None = None  # done on disk
-        self._given_up: set[NodeId] = set()  # of groups that failed: the next plan may not want their contents
 
     # --- what others see ------------------------------------------------------------------------------------
 
@@ -134,7 +134,7 @@ class FolderLoop:
     @property
     def settled(self) -> bool:
         """Whether nothing is left but what waits for the user's decision."""
-        waiting = self._pending or self._replica.dirty or self._groups or self._undone or self._replan
+        waiting = self._pending or self._replica.dirty or self._unfinished or self._undone or self._replan
         return self.phase == "in sync" and not waiting
 
     @property
@@ -149,8 +149,7 @@ class FolderLoop:
 
     def counts(self) -> tuple[int, int, int]:
         """Return how many paths are to be looked at, contents to be fetched, and actions to be applied."""
-        fetch = sum(len(group.waiting) for group in self._groups)
-        apply = sum(len(group.actions) for group in self._groups)
+        fetch, apply = self._unfinished.counts()
         look = self._pending
         return len(look.paths) + look.everything + look.more, fetch, apply
 
@@ -176,11 +175,11 @@ class FolderLoop:
 
     def awaits(self, node: NodeId) -> bool:
         """Whether the content of `node` is still to come to this device."""
-        return any(node in group.waiting for group in self._groups)
+        return self._unfinished.awaits(node)
 
     def to_apply(self, node: NodeId) -> bool:
         """Whether something about `node` is still to be done on this disk."""
-        return any(action.node == node for group in self._groups for action in group.actions)
+        return self._unfinished.has(node)
 
     def look_at(self, paths: Sequence[Path] | None) -> None:
         """Have these paths, or the whole folder, looked at again."""
@@ -252,7 +251,7 @@ class FolderLoop:
             )  # what stayed here may be told now, or no longer
         if scope.paths or scope.nodes or self._replan or not self._first_scan_done:
             full = self._replan or not self._first_scan_done
-            scope = self._with_unfinished(self.guard.widened(scope, self._synced))
+            scope = self._unfinished.widened(self.guard.widened(scope, self._synced), self._replica.view)
             plan = await self._plan(None if full else scope)
             if await self._make_way(plan) or await self._settle_and_publish(plan) or plan.again:
                 self._pending.nodes |= scope.nodes | plan.busy
@@ -263,7 +262,7 @@ class FolderLoop:
                 self._replan = False
             self._take_plan(plan, scope, full)
         moved = await self._apply_ready()
-        self.phase = "in sync" if not self._groups else "syncing"
+        self.phase = "in sync" if not self._unfinished else "syncing"
         return moved or bool(self._pending or self._replan or self.decisions or self.turns)
 
     async def _plan(self, scope: Scope | None) -> Plan:
@@ -456,14 +455,8 @@ class FolderLoop:
 
     def _take_plan(self, plan: Plan, scope: Scope, full: bool) -> None:
         """Replace what was planned for the scope by the new plan."""
-        planned = {node for action in plan.apply for node in nodes_of(action)}
-        dropped, self._given_up = self._given_up, set()
-        touched = {group for group in self._groups if full or self._touches(group, scope, planned)}
-        stale = with_later(self._groups, touched)
-        dropped.update(action.node for group in stale for action in group.actions)
-        if not full:
-            self._pending.nodes |= _nodes(stale) - scope.nodes - planned  # this plan did not look at them
-        kept = [group for group in self._groups if group not in stale]
+        dropped, again = self._unfinished.drop(None if full else scope, plan.apply)
+        self._pending.nodes |= again
         wanted = {action.node: action for action in plan.apply if isinstance(action, WriteFile)}
         for node in dropped - wanted.keys():
             self._pool.cancel(node)
@@ -473,57 +466,15 @@ class FolderLoop:
         self._waiting = plan.waiting if full else self._waiting | plan.waiting
         if plan.undone:
             self._later("undone", RETRY_BLOCKED_S, self.wake.note)
-        self._groups = kept + group_actions(plan.apply, staged)
+        self._unfinished.add(plan.apply, staged)
         self._pool.start()
-
-    def _with_unfinished(self, scope: Scope) -> Scope:
-        """Add the nodes whose planned actions the scope touches: they are planned again with it."""
-        if not self._groups:
-            return scope
-        contents = self._contents_in(scope)
-        touched = {
-            group for group in self._groups if self._touches(group, scope, set()) or self._shares(group, contents)
-        }
-        return Scope(scope.paths, scope.nodes | _nodes(with_later(self._groups, touched)))
-
-    def _contents_in(self, scope: Scope) -> set[Content]:
-        """Return the contents that the scope's nodes have on this disk, and those that they are to have."""
-        rows, view = self._synced.rows, self._replica.view
-        found = {row.content for node in scope.nodes if (row := rows.get(node)) is not None}
-        found |= {shown.content for node in scope.nodes if (shown := view.shown(node)) is not None}
-        return {content for content in found if content.kind is Kind.FILE and content.size}
-
-    def _shares(self, group: Group, contents: set[Content]) -> bool:
-        """Whether what a group waits for, or takes away, may be what the scope takes away, or needs."""
-        if not contents:
-            return False
-        for action in group.actions:
-            if isinstance(action, WriteFile) and action.content in contents:
-                return True
-            for node in (action.node, *gone_by(action)):
-                row = self._synced.rows.get(node)
-                if row is not None and row.content in contents:
-                    return True
-        return False
-
-    def _touches(self, group: Group, scope: Scope, planned: set[NodeId]) -> bool:
-        if not (group.nodes.isdisjoint(scope.nodes) and group.nodes.isdisjoint(planned)):
-            return True
-        for action in group.actions:
-            path = path_text(action.target)
-            if scope.paths and any(path[:depth] in scope.paths for depth in range(len(path) + 1)):
-                return True
-        return False
 
     async def _apply_ready(self) -> bool:
         """Carry out what waits for nothing; return whether anything was done."""
-        finished = set(self._pool.take_finished())
-        if finished:
-            for group in self._groups:
-                group.waiting -= finished
+        self._unfinished.arrived(set(self._pool.take_finished()))
         for node, error in self._pool.take_failed():
-            self._note_blocked(node, self._path_of_planned(node), error)
-        ready = may_begin(self._groups, lambda group: not group.waiting and not self._is_blocked(group))
+            self._note_blocked(node, self._unfinished.path_of(node), error)
+        ready = self._unfinished.ready(self._is_blocked)
         if not ready:
             return False
         for start in range(0, len(ready), APPLY_BATCH_MAX):
@@ -541,15 +492,8 @@ class FolderLoop:
                 if not await self._runtime.in_thread(self._observer.is_as_seen, path):
                     self._pending.paths.add(path)
                     changed.add(group)
-        self._give_up(changed)
+        self._pending.nodes |= self._unfinished.give_up(changed)
         return [group for group in groups if group not in changed]
-
-    def _give_up(self, groups: set[Group]) -> None:
-        """Have what these groups were to do planned anew, and what was to come after them."""
-        given_up = with_later(self._groups, groups) if groups else groups
-        self._pending.nodes |= _nodes(given_up)
-        self._given_up.update(action.node for group in given_up for action in group.actions)
-        self._groups = [group for group in self._groups if group not in given_up]
 
     async def _apply_groups(self, groups: list[Group]) -> None:
         groups = await self._unchanged(groups)
@@ -595,8 +539,9 @@ class FolderLoop:
             if blocked.reason is Reason.NOT_EMPTY and not isinstance(path, ParkedPath):
                 self._pending.paths.add(path)  # it holds what nobody told of
         finished = {group for group in groups if all(id(action) in done for action in group.actions)}
-        self._groups = [group for group in self._groups if group not in finished]
-        self._give_up({group for group in groups if group not in finished and not self._is_blocked(group)})
+        self._unfinished.finish(finished)
+        failed = {group for group in groups if group not in finished and not self._is_blocked(group)}
+        self._pending.nodes |= self._unfinished.give_up(failed)
         self._on_change()
 
     def _believe(self, applied: Applied) -> None:
@@ -644,18 +589,7 @@ class FolderLoop:
     def _is_blocked(self, group: Group) -> bool:
         return any(action.node in self._blocked for action in group.actions)
 
-    def _path_of_planned(self, node: NodeId) -> Path:
-        for group in self._groups:
-            for action in group.actions:
-                if action.node == node:
-                    return path_text(action.target)
-        return ()
-
 
 def _is_in(path: Path, scope: Scope | None) -> bool:
     """Tell whether a plan for `scope` looked at `path`."""
     return scope is None or any(path[:depth] in scope.paths for depth in range(len(path) + 1))
-
-
-def _nodes(groups: Iterable[Group]) -> set[NodeId]:
-    return {node for group in groups for node in group.nodes}
