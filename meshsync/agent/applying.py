@@ -43,6 +43,9 @@ from meshsync.sync.settle import made_row
 
 log = logging.getLogger(__name__)
 
+NO_PARENT = (Reason.PARENT_MISSING, Reason.LINK_IN_PATH)
+"""A directory above went away, or something else took its place: look there, not below it."""
+
 
 @dataclass(slots=True)
 class Applied:
@@ -119,7 +122,7 @@ class ActionRunner:
                 continue
             except ResourceError as error:
                 blocked = Blocked(Reason.IO, error.what)
-            if blocked is not None and blocked.reason is Reason.PARENT_MISSING:
+            if blocked is not None and blocked.reason in NO_PARENT:
                 prepared.changed.append((action, path[:-1]))  # the directory went away: look there, not below it
             elif blocked is not None:
                 prepared.blocked.append((action, path, blocked))
@@ -218,7 +221,7 @@ class ActionRunner:
             applied.changed.append((action, path))
             if outcome.rescued and outcome.stat is not None:
                 applied.changed.append((action, self._place_rescued(outcome.rescued, outcome.stat, path)))
-        elif isinstance(outcome, Blocked) and outcome.reason is Reason.PARENT_MISSING and (above := _above(action)):
+        elif isinstance(outcome, Blocked) and outcome.reason in NO_PARENT and (above := _above(action)):
             applied.changed += [(action, directory) for directory in above]
         elif isinstance(outcome, Blocked):
             applied.blocked.append((action, path, outcome))
@@ -235,7 +238,7 @@ class ActionRunner:
         for depth in reversed(range(len(path))):
             beside = (*path[:depth], name)
             outcome = self._applier.place_rescued(rescued, beside)
-            if not isinstance(outcome, Blocked) or outcome.reason is not Reason.PARENT_MISSING:
+            if not isinstance(outcome, Blocked) or outcome.reason not in NO_PARENT:
                 break
         return beside
 

@@ -198,6 +198,14 @@ def test_a_directory_that_went_away_is_to_be_looked_at(tree: FolderTree, below: 
     assert [path for _, path in applied.changed] == [below[:-1]] and not applied.blocked
 
 
+@pytest.mark.parametrize("taken", ["file", "link"])
+def test_a_directory_whose_place_was_taken_is_to_be_looked_at(tree: FolderTree, taken: str) -> None:
+    place = tree.path / "d"
+    place.write_text("a file now") if taken == "file" else place.symlink_to("elsewhere")
+    applied = run(tree, MakeDirectory(NodeId(b"n" * 46), (b"d", b"n"), ()))
+    assert [path for _, path in applied.changed] == [(b"d",)] and not applied.blocked
+
+
 def test_an_edit_that_its_path_cannot_take_back_is_put_beside_it(tree: FolderTree) -> None:
     before = row_of(tree, b"f")
     calls = tree.root.syscalls = tree.applier._syscalls = FaultySyscalls()
