@@ -154,15 +154,15 @@ class SmallFetch:
 
     def _place(self, actions: Sequence[WriteFile]) -> list[tuple[Staged | MeshsyncError | None, bytes | None]]:
         """Stage what is on this device already; for the rest find what it may be a small change of. Blocking."""
-        here = self._local.find_chunks([action.content.root for action in actions if action.content.size])
+        try:
+            here = self._local.find_chunks([action.content.root for action in actions if action.content.size])
+        except MeshsyncError as error:
+            return [(error, None) for _ in actions]
         placed: list[tuple[Staged | MeshsyncError | None, bytes | None]] = []
         for action in actions:
             data = here.get(action.content.root) if action.content.size else b""
-            if data is None:
-                placed.append((None, self._base(action)))
-                continue
             try:
-                placed.append((self._stage(action.content, data), None))
+                placed.append((None, self._base(action)) if data is None else (self._stage(action.content, data), None))
             except MeshsyncError as error:
                 placed.append((error, None))
         return placed

@@ -195,3 +195,10 @@ async def test_a_staged_file_that_was_lost_on_its_way_into_the_tree_is_fetched_a
         names.append(file.name)
         file.name = b""
     assert len(set(names)) == 2
+
+
+async def test_small_files_of_which_the_index_cannot_tell_what_is_here_are_told_to_have_failed(scene: Scene) -> None:
+    scene.want(scene.member.offer(b"a", 1))
+    scene.database.close()
+    scene.pool.start()
+    await scene.until(scene.pool.take_failed)

@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 import multiprocessing
 import sys
+from collections.abc import Sequence
 from random import Random
 
 from meshsync.content.record import Content, Kind
@@ -19,12 +20,15 @@ from meshsync.sync.actions import nodes_of
 from meshsync.sync.node import DIRECTORY
 from meshsync.sync.reconcile import NOTHING_FROZEN, Frozen
 from tests.sync.device_twin import DeviceTwin, exchange, settle
+from tests.sync.late_twin import LateTwin, is_somewhere, settle_late
 from tests.sync.planner_pairs import FIRST_NEW, NEW, Act, acts_on, contents, perform, trees
 
 DEPTH_MAX = 4
 STEPS_MAX = 12
 VALUES_PER_ACT = 4
 CRASHES_MAX = 2
+SHARE_LATE = 0.5
+SHARE_ARRIVED = 0.5
 SHARE_HELD = 0.5
 SHARE_SCOPED = 0.7
 STEPS = ("act", "act", "act", "publish", "receive", "apply", "apply some", "crash", "hold", "release")
@@ -34,9 +38,11 @@ SHAPES = tuple(trees())
 class Mesh:
     """Devices, and what their users wrote and removed."""
 
+    steps_max = STEPS_MAX
+
     def __init__(self, random: Random) -> None:
         self.random = random
-        self.devices = [DeviceTwin(number) for number in range(1, random.choice((2, 2, 3)) + 1)]
+        self.devices = self._devices(random.choice((2, 2, 3)))
         self.written: set[Content] = set()
         self.removed: set[Content] = set()
         self.next_value = FIRST_NEW
@@ -48,9 +54,16 @@ class Mesh:
             else:
                 self.devices[0].disk.write(path, content)
                 self.written.add(content)
-        settle(*self.devices)
+        self.settle()
         for device in self.devices:
             device.scoped = random.random() < SHARE_SCOPED
+
+    def _devices(self, count: int) -> Sequence[DeviceTwin]:
+        return [DeviceTwin(number) for number in range(1, count + 1)]
+
+    def settle(self) -> None:
+        """Let everybody meet."""
+        settle(*self.devices)
 
     def act(self, device: DeviceTwin) -> None:
         """Let the user of `device` do one thing to what is on its disk."""
@@ -93,21 +106,29 @@ class Mesh:
             other = random.choice([each for each in self.devices if each is not device])
             device.receive(other.log)
         elif what == "apply":
-            device.sync()
+            self.apply(device)
         elif what == "hold":
             self.hold(device)
         elif what == "release":
             device.hold(NOTHING_FROZEN)
         else:
-            actions = device.publish().apply
-            whole = random.randrange(len(actions) + 1)
-            for action in actions[:whole]:
-                device.do(action)
-            left = {node for action in actions[whole:] for node in nodes_of(action)}
-            device.dirty -= {node for action in actions[:whole] for node in nodes_of(action)} - left
-            if what == "crash" and whole < len(actions) and self.crashes < CRASHES_MAX:
-                self.crashes += 1
-                device.do_and_crash(actions[whole])
+            self.apply_some(device, crash=what == "crash" and self.crashes < CRASHES_MAX)
+
+    def apply(self, device: DeviceTwin) -> None:
+        """Carry out all that can be."""
+        device.sync()
+
+    def apply_some(self, device: DeviceTwin, *, crash: bool) -> None:
+        """Carry out the beginning of a plan, and perhaps die in the middle of the next action."""
+        actions = device.publish().apply
+        whole = self.random.randrange(len(actions) + 1)
+        for action in actions[:whole]:
+            device.do(action)
+        left = {node for action in actions[whole:] for node in nodes_of(action)}
+        device.dirty -= {node for action in actions[:whole] for node in nodes_of(action)} - left
+        if crash and whole < len(actions):
+            self.crashes += 1
+            device.do_and_crash(actions[whole])
 
     def hold(self, device: DeviceTwin) -> None:
         """Leave some of what is to be applied or published out of the device's plans, as a safeguard does."""
@@ -126,8 +147,8 @@ class Mesh:
         for device in self.devices:
             if device.frozen != NOTHING_FROZEN:
                 device.hold(NOTHING_FROZEN)
-        settle(*self.devices)
-        settle(*self.devices)
+        self.settle()
+        self.settle()
         for device in self.devices:
             plan = device.plan()  # for everything, whatever it planned for until now
             assert not plan.publish.changes and not plan.apply, f"something is left to do: {plan.apply}"
@@ -146,16 +167,46 @@ class Mesh:
         device = self.random.choice(self.devices)
         self.act(device)
         wanted = device.disk.tree()
-        settle(*self.devices)
+        self.settle()
         for each in self.devices:
             assert each.disk.tree() == wanted, f"{each.device[0]} does not show what was done last"
 
 
+class LateMesh(Mesh):
+    """Contents arrive one by one, from whoever has them on disk; plans are made and given up meanwhile."""
+
+    devices: Sequence[LateTwin]
+    steps_max = 2 * STEPS_MAX
+
+    def _devices(self, count: int) -> Sequence[LateTwin]:
+        return [LateTwin(number) for number in range(1, count + 1)]
+
+    def settle(self) -> None:
+        settle_late(self.random, self.devices)
+
+    def apply(self, device: DeviceTwin) -> None:
+        assert isinstance(device, LateTwin)
+        device.publish()
+        is_there, random = is_somewhere(self.devices), self.random
+        while device.arrive(lambda content: is_there(content) and random.random() < SHARE_ARRIVED):
+            device.publish()
+
+    def apply_some(self, device: DeviceTwin, *, crash: bool) -> None:
+        assert isinstance(device, LateTwin)
+        device.publish()
+        is_there, random = is_somewhere(self.devices), self.random
+        device.arrive(lambda content: is_there(content) and random.random() < SHARE_ARRIVED)
+        if crash:
+            self.crashes += 1
+            device.crash()
+
+
 def run(seed: int) -> str:
     """Return what is wrong after the history of `seed`, with that history; "" if nothing."""
-    mesh = Mesh(Random(seed))
+    random = Random(seed)
+    mesh = LateMesh(random) if random.random() < SHARE_LATE else Mesh(random)
     try:
-        for _ in range(mesh.random.randrange(2, STEPS_MAX + 1)):
+        for _ in range(mesh.random.randrange(2, mesh.steps_max + 1)):
             mesh.step()
         mesh.check()
         mesh.check_last_word()
