@@ -870,6 +870,7 @@ FAULTS = (
         "            self._forks[prev] = None\n",
         "            pass\n",
         ("tests/promises/test_b13_branches.py",),
+    ),
     Fault(
         "what a write needs is taken away before it is staged",
         "P1",
