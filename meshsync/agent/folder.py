@@ -29,7 +29,7 @@ from meshsync.agent.freshness import Freshness
 from meshsync.agent.handout import Handout
 from meshsync.agent.handout_note import read_note, write_note
 from meshsync.agent.history import unpack_content
-from meshsync.agent.key_ring import unpack_keys
+from meshsync.agent.kept_keys import read_kept
 from meshsync.agent.local_chunks import LocalChunks
 from meshsync.agent.machine import SYSTEM, Machine, Watching
 from meshsync.agent.members_keys import renewed
@@ -121,7 +121,7 @@ class Folder:
         self.leaving = False  # this device tells the others that it leaves
         self.relay_rows = RelayRows(self.database)
         membership = [open_membership(data) for data in LogRows(self.database).membership()]
-        keys = unpack_keys(home.keys.read_bytes())
+        keys = read_kept(home.keys, device, membership[0].folder)
         self.replica = Replica(runtime, self.database, device, membership, keys, home.keys)
         self.replica.renew = lambda change: renewed(self.replica, runtime, change)
         self.replica.load(machine.index_mark(home.index))

@@ -12,7 +12,8 @@ from types import MappingProxyType
 
 from meshsync import limits
 from meshsync.agent.folder_home import FolderHome, create
-from meshsync.agent.key_ring import pack_keys, seal_name
+from meshsync.agent.kept_keys import write_kept
+from meshsync.agent.key_ring import seal_name
 from meshsync.crypto.envelope import box
 from meshsync.crypto.folder_keys import KEY_SIZE_BYTES, FolderKeys, commitment, pack_bundle, secret_commitment
 from meshsync.crypto.identity import DeviceKeys
@@ -25,7 +26,7 @@ from meshsync.index.log_rows import LogRows
 from meshsync.index.meta import Meta
 from meshsync.metalog.membership_entry import Genesis, OpenedMembership, sign_genesis
 from meshsync.runtime import Runtime
-from meshsync.store.files import SystemFiles, make_directory, write_atomic
+from meshsync.store.files import SystemFiles, make_directory
 
 ROOT_KEY = "root"
 NAME_KEY = "name"
@@ -82,11 +83,12 @@ def found_folder(
     )
     entry = sign_genesis(device, genesis)
     keys = FolderKeys(entry.folder, secret, {epoch: epoch_key}, epoch)
-    return enter_folder(home, keys, [entry], root, name, noted)
+    return enter_folder(home, device, keys, [entry], root, name, noted)
 
 
 def enter_folder(
     home: Path,
+    device: DeviceKeys,
     keys: FolderKeys,
     membership: Sequence[OpenedMembership],
     root: Path | None,
@@ -104,7 +106,7 @@ def enter_folder(
         root = state.path / INNER_ROOT_NAME
         make_directory(SystemFiles(), root)
         control.create(os.fsencode(root), keys.folder, Syscalls())
-    write_atomic(SystemFiles(), state.keys, pack_keys(keys))
+    write_kept(state.keys, device, keys)
     database = Database(state.index)
     with database.transaction():
         meta = Meta(database)

@@ -85,7 +85,7 @@ async def join_folder(agent: Agent, ticket: Ticket, path: str, first: DeviceId |
         name = (told or "folder").replace("/", "_").strip(".") or "folder"
         if root is None:
             root = await _prepare_root(agent, str(Path.home() / name))
-    home = await agent.runtime.in_thread(enter_folder, agent.home.path, keys, opened, root, name, noted)
+    home = await agent.runtime.in_thread(enter_folder, agent.home.path, agent.keys, keys, opened, root, name, noted)
     folder = await agent.open_folder(home)
     folder.replica.ticket_keys = ticket.keys
     return folder, via

@@ -8,6 +8,7 @@ off is begun again and goes on; one that runs twice, here or on another machine,
 from __future__ import annotations
 
 import itertools
+from dataclasses import dataclass
 from pathlib import Path
 
 from meshsync.agent import api_recovery as api
@@ -49,8 +50,17 @@ from meshsync.wire.relay_messages import (
 )
 
 
-async def recover(agent: Agent, request: api.RecoverRequest, progress: Progress) -> api.Recovered:
-    """Bring back every folder that the sheet owns at the relay; return when their trees are complete here.
+@dataclass(frozen=True, slots=True)
+class Brought:
+    """What a recovery found: folders that begin to sync, names of those that were here, and those that failed."""
+
+    folders: list[Folder]
+    already: list[str]
+    failed: list[api.LostFolder]
+
+
+async def bring_back(agent: Agent, request: api.RecoverRequest) -> Brought:
+    """Make this device an owner of every folder that the sheet owns at the relay, and begin to sync them.
 
     A folder that cannot be brought back does not keep others from it. Raises SheetInvalid (the words, or no folder
     knows them), ConfigError (the relay's address, the path), TransientError (the relay cannot be reached).
@@ -89,8 +99,21 @@ async def recover(agent: Agent, request: api.RecoverRequest, progress: Progress)
     finally:
         await endpoint.close()
     await agent.sheets.adopt(sheet)
-    await _complete(agent, come, progress)
-    return api.Recovered(folders=[_recovered(agent, folder) for folder in come], already=already, failed=failed)
+    return Brought(come, already, failed)
+
+
+async def complete(agent: Agent, brought: Brought, progress: Progress) -> api.Recovered:
+    """Return when the trees of what was brought back are complete here."""
+    while True:
+        count = agent.changes.count
+        present = [folder for folder in brought.folders if folder.id in agent.folders]
+        states = [status_report.folder_state(agent, folder) for folder in present]
+        progress(sum(state.done_bytes for state in states), sum(state.total_bytes for state in states))
+        if all(status_report.settled(agent, folder) for folder in present):
+            break
+        await agent.changes.after(count)
+    listed = [_recovered(agent, folder) for folder in present]
+    return api.Recovered(folders=listed, already=brought.already, failed=brought.failed)
 
 
 async def _folders(link: Link) -> list[FolderId]:
@@ -183,16 +206,6 @@ def _free_directory(base: Path, name: str) -> Path:
         except OSError:
             continue
     raise ConfigError("no free name for the folder", path=str(base / name), next_step="Name another directory.")
-
-
-async def _complete(agent: Agent, folders: list[Folder], progress: Progress) -> None:
-    while True:
-        count = agent.changes.count
-        states = [status_report.folder_state(agent, folder) for folder in folders]
-        progress(sum(state.done_bytes for state in states), sum(state.total_bytes for state in states))
-        if all(status_report.settled(agent, folder) for folder in folders):
-            return
-        await agent.changes.after(count)
 
 
 def _recovered(agent: Agent, folder: Folder) -> api.RecoveredFolder:

@@ -16,7 +16,8 @@ from typing import Any, Concatenate, ParamSpec, TypeVar
 from meshsync.agent.changes import Changes
 from meshsync.agent.history import version_rows
 from meshsync.agent.index_mark import IndexMark, Since
-from meshsync.agent.key_ring import keys_from_boxes, merged, pack_keys
+from meshsync.agent.kept_keys import write_kept
+from meshsync.agent.key_ring import keys_from_boxes, merged
 from meshsync.codec.canonical import decode, encode
 from meshsync.content.batch import UNNAMED_CHAIN, Batch, decode_batch, encode_batch
 from meshsync.content.record import Op
@@ -62,7 +63,6 @@ from meshsync.metalog.membership_entry import (
 )
 from meshsync.metalog.membership_merge import merge
 from meshsync.runtime import Runtime
-from meshsync.store.files import SystemFiles, write_atomic
 from meshsync.sync.delivered import DeliveredEntry
 from meshsync.sync.view import View
 from meshsync.wire.peer_messages import Heads, RelayHeadSeen
@@ -689,7 +689,7 @@ class Replica:
             self.key_problem = error
             return False
         self.key_problem = None
-        write_atomic(SystemFiles(), self._keys_path, pack_keys(self.keys))
+        write_kept(self._keys_path, self.device, self.keys)
         return is_new
 
     def _write_membership(self, start: int) -> None:

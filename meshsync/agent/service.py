@@ -32,7 +32,7 @@ from meshsync.agent.inviting import make_invitation, reach_relays, tell_code
 from meshsync.agent.joining import arrived, join_folder
 from meshsync.agent.observer import display
 from meshsync.agent.operations import Progress
-from meshsync.agent.recovering import recover
+from meshsync.agent.recovering import bring_back, complete
 from meshsync.agent.restoring import restore_version, version_pieces
 from meshsync.agent.revoking import open_invitations, revoke
 from meshsync.content.code import looks_like_code, parse_code
@@ -163,7 +163,8 @@ class Service:
 
     async def recover(self, request: api_recovery.RecoverRequest, progress: Progress) -> api_recovery.Recovered:
         async with self._setting_up:
-            return await recover(self._agent, request, progress)
+            brought = await bring_back(self._agent, request)
+        return await complete(self._agent, brought, progress)
 
     async def members(self, folder: str) -> api.MemberList:
         return members_report.member_list(self._agent, versions_report.find_folder(self._agent, folder))

@@ -10,7 +10,7 @@ import pytest
 
 from meshsync.agent.founding import found_folder
 from meshsync.agent.index_mark import NOTE_NAME, IndexMark, Since, index_mark, note_closed, note_opened
-from meshsync.agent.key_ring import unpack_keys
+from meshsync.agent.kept_keys import read_kept
 from meshsync.agent.replica import Replica
 from meshsync.content.record import Content, Kind, Put
 from meshsync.crypto.identity import DeviceKeys
@@ -46,7 +46,7 @@ class Device:
     def start(self, mark: IndexMark) -> Replica:
         database = Database(self._state / "index.sqlite3")
         membership = [open_membership(data) for data in LogRows(database).membership()]
-        keys = unpack_keys((self._state / "keys").read_bytes())
+        keys = read_kept(self._state / "keys", OWN, membership[0].folder)
         replica = Replica(self.runtime, database, OWN, membership, keys, self._state / "keys")
         replica.load(mark)
         return replica

@@ -10,7 +10,7 @@ import pytest
 
 from meshsync.agent.founding import enter_folder, found_folder
 from meshsync.agent.index_mark import IndexMark
-from meshsync.agent.key_ring import unpack_keys
+from meshsync.agent.kept_keys import read_kept
 from meshsync.agent.replica import Replica
 from meshsync.content.record import Content, Kind, Put
 from meshsync.crypto.envelope import box
@@ -74,7 +74,7 @@ def open_replica(runtime: SystemRuntime, home: Path, device: DeviceKeys) -> Repl
     database = Database(state / "index.sqlite3")
     membership = [open_membership(data) for data in LogRows(database).membership()]
     path = state / "keys"
-    replica = Replica(runtime, database, device, membership, unpack_keys(path.read_bytes()), path)
+    replica = Replica(runtime, database, device, membership, read_kept(path, device, membership[0].folder), path)
     replica.load(IndexMark(b"", b""))
     return replica
 
@@ -101,7 +101,7 @@ async def peers(tmp_path: Path) -> AsyncIterator[tuple[Peer, Peer, Peer]]:
                 keys, owner.folder, owner.membership.head, owner.membership.seq + 1, admit, ticket=ticket
             )
             await owner.admit(entry.data)
-            enter_folder(home, owner.keys, owner.membership_chain, root, "docs")
+            enter_folder(home, keys, owner.keys, owner.membership_chain, root, "docs")
         made.append(Peer(keys, open_replica(runtime, home, keys)))
     anna, ben, rob = made
     await ben.take_from(anna)

@@ -108,6 +108,30 @@ class TestEverythingLost:
         (target / "laptop/after").write_text("both go on")
         until((laptop.tree / "after").exists, laptop.status)
 
+    def test_what_the_relay_did_not_have_comes_from_a_device_that_is_found_again(self, mesh: Mesh) -> None:
+        laptop = mesh.add("laptop")
+        fill(laptop.tree)
+        laptop.share()
+        words = sheet_of(laptop)
+        ready(laptop, "laptop")
+        laptop.wait(durable=True)
+        mesh.relay.down()
+        (laptop.tree / "deep/er/text").write_text("the last word\n")
+        laptop.rescan()
+        laptop.wait()
+        laptop.down()
+        mesh.relay.up()
+
+        found, target = blank(mesh, "new"), mesh.directory / "recovered"
+        (folder,) = recover(found, words, mesh.relay.url, target)["folders"]
+        text = target / "laptop/deep/er/text"
+        assert folder["freshness_unverified"] and text.read_text() == "the only copy\n"
+        laptop.up()
+        until(lambda: text.read_text() == "the last word\n", found.status)
+        assert found.folder()["freshness_unverified"], "it was signed before its author knew of the new device"
+        (laptop.tree / "one more").write_text("signed since")
+        until(lambda: not found.folder()["freshness_unverified"], found.status)
+
     def test_a_second_recovery_does_no_harm_and_proves_nothing(self, mesh: Mesh) -> None:
         laptop = mesh.add("laptop")
         fill(laptop.tree)

@@ -10,7 +10,8 @@ from typing import Any
 
 import pytest
 
-from meshsync.agent.key_ring import keys_from_boxes, merged, unpack_keys, with_history
+from meshsync.agent.kept_keys import read_kept
+from meshsync.agent.key_ring import keys_from_boxes, merged, with_history
 from meshsync.content.seal import BlobKind, unseal_chunk
 from meshsync.crypto.folder_keys import FolderKeys
 from meshsync.crypto.identity import DeviceKeys
@@ -82,8 +83,8 @@ def opens(keys: FolderKeys, blob: bytes) -> bool:
 def all_keys(rob: Device, log: list[LogRecord]) -> FolderKeys:
     """Return every key that a device can come by: its own file, its boxes in the chain, and what those unwrap."""
     (state,) = (rob.home.path / "folders").iterdir()
-    keys = unpack_keys((state / "keys").read_bytes())
     own = DeviceKeys(rob.home.device_key.read_bytes())
+    keys = read_kept(state / "keys", own, bytes.fromhex(state.name))
     chain = [open_membership(record.data) for record in log if record.kind == RecordKind.MEMBERSHIP]
     for end in range(1, len(chain) + 1):
         membership = replay(chain[:end], keys.folder)

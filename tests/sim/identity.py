@@ -15,7 +15,7 @@ from pathlib import Path
 from meshsync.agent.folder import ADDRESSES_KEY, JOINING_KEY
 from meshsync.agent.founding import NAME_KEY, ROOT_KEY
 from meshsync.agent.home import Home
-from meshsync.agent.key_ring import pack_keys
+from meshsync.agent.kept_keys import write_kept
 from meshsync.crypto.envelope import box
 from meshsync.crypto.folder_keys import FolderKeys, commitment, pack_bundle, secret_commitment
 from meshsync.crypto.identity import DeviceKeys
@@ -108,8 +108,7 @@ def _home(place: Path, device: DeviceKeys, keys: FolderKeys) -> Home:
         directory.mkdir(mode=0o700)
     home.device_key.write_bytes(device.seed)
     home.device_key.chmod(0o600)
-    (state / "keys").write_bytes(pack_keys(keys))
-    (state / "keys").chmod(0o600)
+    write_kept(state / "keys", device, keys)
     (state / "ready").write_bytes(b"1\n")
     return home
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from meshsync.agent.founding import enter_folder, found_folder
 from meshsync.agent.index_mark import IndexMark
-from meshsync.agent.key_ring import unpack_keys
+from meshsync.agent.kept_keys import read_kept
 from meshsync.agent.members_keys import renewed
 from meshsync.agent.replica import Replica
 from meshsync.content.record import Content, Kind, Put
@@ -89,11 +89,11 @@ class Peers:
             admit = Admit(ticket.device, role, keys.box_public)
             head = owner.membership
             await owner.admit(sign_change(keys, owner.folder, head.head, head.seq + 1, admit, ticket=ticket).data)
-            enter_folder(home, owner.keys, owner.membership_chain, root, "docs")
+            enter_folder(home, keys, owner.keys, owner.membership_chain, root, "docs")
         state = next((home / "folders").iterdir())
         database = Database(state / "index.sqlite3")
         chain = [open_membership(data) for data in LogRows(database).membership()]
-        held = unpack_keys((state / "keys").read_bytes())
+        held = read_kept(state / "keys", keys, chain[0].folder)
         replica = Replica(self.runtime, database, keys, chain, held, state / "keys")
         replica.renew = lambda change: renewed(replica, self.runtime, change)
         replica.load(IndexMark(b"", b""))
