@@ -37,6 +37,7 @@ from meshsync.agent.observer import Observer
 from meshsync.agent.opening import open_answer
 from meshsync.agent.partial_rows import PartialRows
 from meshsync.agent.relay_reader import RelayReader
+from meshsync.agent.relay_sampler import RelaySampler
 from meshsync.agent.relay_watch import RelayWatch
 from meshsync.agent.replica import Replica
 from meshsync.agent.resolver import Resolver
@@ -113,6 +114,7 @@ class Folder:
         self._watcher: Watching | None = None
         self._readers: dict[DeviceId, RelayReader] = {}
         self._uploaders: dict[DeviceId, Uploader] = {}
+        self.samplers: dict[DeviceId, RelaySampler] = {}
         self.database = machine.open_index(home.index)
         self.meta = Meta(self.database)
         self.is_paused = self.meta.get(PAUSED_KEY) is not None
@@ -509,6 +511,14 @@ class Folder:
                 self._runtime, relay, self.replica, self.relay_rows, self.chunk_rows, self, self.watch
             )
         return self._readers[relay]
+
+    def sampler(self, relay: DeviceId) -> RelaySampler:
+        """Return who looks whether that relay still has what it acknowledged."""
+        if relay not in self.samplers:
+            self.samplers[relay] = RelaySampler(
+                self._runtime, relay, self.replica, self.relay_rows, self.chunk_rows, self._changed
+            )
+        return self.samplers[relay]
 
     def uploader(self, relay: DeviceId) -> Uploader:
         """Return the one uploader to that relay."""

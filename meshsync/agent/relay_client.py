@@ -19,6 +19,7 @@ from meshsync.agent.conversation import RelayConversation
 from meshsync.agent.durability import Durability, UploadPlace
 from meshsync.agent.fetcher import Fetcher
 from meshsync.agent.relay_reader import RelayReader
+from meshsync.agent.relay_sampler import RelaySampler
 from meshsync.agent.relay_source import RelaySource
 from meshsync.agent.relay_watch import RelayWatch
 from meshsync.agent.replica import Replica
@@ -104,6 +105,9 @@ class RelayedFolder(Protocol):
 
     def uploader(self, relay: DeviceId) -> Uploader:
         """Return the one uploader to that relay."""
+
+    def sampler(self, relay: DeviceId) -> RelaySampler:
+        """Return who looks whether that relay still has what it acknowledged."""
 
     def relay_problem(self, relay: DeviceId, what: str) -> None:
         """Tell the user why the relay does not serve the folder; empty when it does."""
@@ -192,7 +196,8 @@ class RelayClient:
         pause = DIAL_PAUSE_S
         name = f"relay {self.address.address}"
         blobs_of = partial(folder.chunk_rows.blobs, link.peer)
-        source = RelaySource(self._runtime, name, link, folder.replica.folder, blobs_of)
+        absent = folder.sampler(link.peer).suspect
+        source = RelaySource(self._runtime, name, link, folder.replica.folder, blobs_of, absent)
         while not folder.watch.is_convicted(link.peer):
             began = self._runtime.monotonic()
             try:
@@ -349,11 +354,21 @@ class RelayClient:
             while True:
                 try:
                     await self._upload_all(link, folder)
+                    await self._bring_lost(link, folder)
                 except (AccessError, ResourceError, IntegrityError) as error:
                     await waiting.after(error)
                 else:
                     waiting.over()
                     break
+
+    async def _bring_lost(self, link: Link, folder: RelayedFolder) -> None:
+        """Look whether the relay has what it acknowledged; what of it lies here, whoever wrote it, is brought again."""
+        sampler = folder.sampler(link.peer)
+        await sampler.look(link)
+        while sampler.to_bring:
+            versions = await self._runtime.in_thread(sampler.versions)
+            if not versions or not await folder.uploader(link.peer).upload(link, versions):
+                return
 
     async def _upload_all(self, link: Link, folder: RelayedFolder) -> None:
         """Bring all that can be brought now. What cannot is passed over, and holds up nothing that comes after it."""

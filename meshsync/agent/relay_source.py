@@ -8,7 +8,7 @@ from meshsync.agent.conversation import RelayConversation
 from meshsync.agent.fetcher import Absent, Need, Sealed
 from meshsync.crypto.hashing import blob_id
 from meshsync.errors import MalformedMessage
-from meshsync.ids import ChunkId, FolderId
+from meshsync.ids import BlobId, ChunkId, FolderId
 from meshsync.index.chunk_rows import BlobRow
 from meshsync.runtime import Runtime
 from meshsync.transport.base import Link, Priority
@@ -18,14 +18,26 @@ BlobsOf = Callable[[Sequence[ChunkId]], dict[ChunkId, BlobRow]]
 
 
 class RelaySource:
-    """Asks a linked relay for blobs of one folder. `blobs_of` looks up which blob holds a chunk; it may block."""
+    """Asks a linked relay for blobs of one folder. `blobs_of` looks up which blob holds a chunk; it may block.
 
-    def __init__(self, runtime: Runtime, name: str, link: Link, folder: FolderId, blobs_of: BlobsOf) -> None:
+    `absent` hears of blobs that the relay should have and does not give.
+    """
+
+    def __init__(
+        self,
+        runtime: Runtime,
+        name: str,
+        link: Link,
+        folder: FolderId,
+        blobs_of: BlobsOf,
+        absent: Callable[[BlobId], None] = lambda blob: None,
+    ) -> None:
         self._runtime = runtime
         self._name = name
         self._link = link
         self._folder = folder
         self._blobs_of = blobs_of
+        self._absent = absent
 
     @property
     def name(self) -> str:
@@ -54,8 +66,11 @@ class RelaySource:
                     if blob_id(message.data) == row.blob:
                         yield Sealed(need, 0, row.epoch, message.data)
                     else:
+                        self._absent(row.blob)
                         yield Absent(need, damaged=True)
                 elif isinstance(message, BlobAbsent) and message.position == at:
+                    if message.reason != Absence.LATER:
+                        self._absent(row.blob)
                     yield Absent(need, message.reason == Absence.DAMAGED)
                 else:
                     raise MalformedMessage(f"{type(message).__name__} where the answer to blob {at} was due")

@@ -111,6 +111,17 @@ class ChunkRows:
             marks = ",".join("?" * len(page))
             self._db.execute(f"DELETE FROM blob WHERE relay = ? AND blob IN ({marks})", (relay, *page))
 
+    def some_blobs(self, relay: DeviceId, start: bytes, limit: int) -> list[BlobId]:
+        """Return up to `limit` blobs of `relay`, of the chunks from the id `start` on and then from the lowest."""
+        found: dict[BlobId, None] = {}
+        for condition in (">=", "<"):
+            for (blob,) in self._db.execute(
+                f"SELECT blob FROM blob WHERE chunk {condition} ? AND relay = ? ORDER BY chunk LIMIT ?",
+                (start, relay, limit - len(found)),
+            ):
+                found[BlobId(blob)] = None
+        return list(found)
+
     def blobs(self, relay: DeviceId, chunks: Sequence[ChunkId]) -> dict[ChunkId, BlobRow]:
         """Return the blobs of `relay` that are known to hold any of `chunks`."""
         found: dict[ChunkId, BlobRow] = {}

@@ -79,6 +79,15 @@ class RelayRows:
             )
         ]
 
+    def stored_at(self, relay: DeviceId) -> list[tuple[RecordId, bytes]]:
+        """Return (id, bytes) of the stored records that are in the relay's log."""
+        return [
+            (RecordId(record), bytes(data))
+            for record, data in self._db.execute(
+                "SELECT t.id, t.data FROM relay_seen s JOIN stored t ON t.id = s.id WHERE s.relay = ?", (relay,)
+            )
+        ]
+
     def part(self, relay: DeviceId, name: ChunkId) -> RecordId | None:
         """Return the stored record by which `relay` has the manifest list `name` and all below it, or None."""
         rows = self._db.execute("SELECT record FROM stored_part WHERE relay = ? AND list = ?", (relay, name))

@@ -86,6 +86,15 @@ class VersionRows:
         self._db.execute_many(_NOTE_EARLY.format("REPLACE"), ((dot, relay, 0) for dot in dots))
         self.revision += 1
 
+    def mark_lost(self, relay: DeviceId, dots: Iterable[Dot]) -> None:
+        """Note that `relay` no longer holds all content of these versions, though it had acknowledged it."""
+        self._db.execute_many(
+            "INSERT OR IGNORE INTO unstored (dot, relay, position)"
+            " SELECT dot, ?2, position FROM version WHERE dot = ?1",
+            ((dot, relay) for dot in dots),
+        )
+        self.revision += 1
+
     def mark_contentless_stored(self, relay: DeviceId, ranges: Iterable[tuple[Dot, Dot]]) -> None:
         """Note that the relay's log holds these ranges of dots, ends included: what changed no content is there."""
         self.account([relay])
