@@ -116,10 +116,10 @@ def _guided(options: argparse.Namespace) -> int:
     child = os.fork()
     if child == 0:
         atheris.Fuzz()
-    status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+    failed = os.waitpid(child, 0)[1] != 0
     tried, taken = _COUNTS.unpack(counts[:])
-    print(f"{target.name}: {tried} inputs, {taken} taken, guided by coverage; inputs in {directory}")
-    return status
+    print(f"{target.name}: {tried} inputs, {taken} taken, guided by coverage; inputs in {directory}", flush=True)
+    os._exit(failed)  # what atheris does at the end of an interpreter that did not search may not come back
 
 
 if __name__ == "__main__":
