@@ -136,6 +136,8 @@ class Folder:
         )
         self.replica.relay_heads, self.replica.relay_seen = self.watch.heads, self.watch.seen
         self.replica.heard = lambda entries: self.watch.entries(entries, device.device)
+        if self.replica.membership.relays:
+            self.watch.entries(self.replica.newest_entries(), device.device)
         self._inviter = self.meta.get(JOINING_KEY)
         self.joining = self._inviter is not None
         self.freshness = Freshness(self.database, self.replica, lambda: self.told)

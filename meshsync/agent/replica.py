@@ -217,6 +217,17 @@ class Replica:
         async with self._lock:
             pass
 
+    def newest_entries(self) -> list[OpenedEntry]:
+        """Return the newest entry of every branch of every chain. Blocking."""
+        found = []
+        for head in self.chains.heads():
+            row = self.log_rows.entry(head.entry)
+            if row is not None:
+                signed = SignedEntry(row.envelope, row.signature, row.payload)
+                envelope = decode(Envelope, row.envelope, ENTRY_ENVELOPE_BYTES_MAX)
+                found.append(OpenedEntry(row.id, row.chain, envelope, signed))
+        return found
+
     # --- what others ask ------------------------------------------------------------------------------------
 
     def heads(self) -> Heads:
