@@ -90,6 +90,8 @@ class Service:
         """Invite to the folder at `path`, which is made one if it is none."""
         if request.this_version:
             raise ConfigError("only of one file this version can be shared", path=str(path))
+        if request.role == "backup":
+            raise ConfigError("a device that keeps only what it cannot read is not supported yet", path=str(path))
         async with self._setting_up:
             folder = await self._shared_folder(path)
         while folder.loop is None or not folder.loop.scanned or folder.loop.counts()[0]:

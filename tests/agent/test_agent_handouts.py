@@ -11,6 +11,8 @@ import pytest
 from meshsync.agent import api_schema as api
 from meshsync.agent import handouts, joining
 from meshsync.agent.ending import holders
+from meshsync.agent.giving import holds_file
+from meshsync.agent.taking import take
 from meshsync.content.ticket import parse_ticket
 from meshsync.errors import AccessError, ConfigError, NotFound, SourceUnavailable, TicketInvalid
 from tests.support.handout_scene import (
@@ -212,6 +214,9 @@ class TestNothingOfTheHoldersIsLost:
             save(laptop.tree / "plan.txt", b"second")
             await state(mesh, desk, "not there")
             assert "newer versions of plan.txt are put nowhere" in await health(desk)
+            (inner,) = desk.agent.folders.values()
+            await mesh.until(lambda: (row := holds_file(inner)) is not None and row.content.size == len(b"second"))
+            assert not await take(desk.agent.runtime, inner)
             assert desk.files() == {"kept.txt": BODY}
 
     async def test_nothing_is_left_beside_it(self, tmp_path: Path) -> None:

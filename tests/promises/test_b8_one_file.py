@@ -3,20 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
+from itertools import product
 from pathlib import Path
 
 import pytest
 
+from meshsync.agent import api_schema as api
 from meshsync.agent.conversation import Conversation, RelayConversation
 from meshsync.agent.folder import Folder
-from meshsync.content.seal import BlobKind
-from meshsync.errors import AccessError
+from meshsync.content.seal import BlobKind, unseal_chunk
+from meshsync.crypto.folder_keys import FolderKeys
+from meshsync.errors import AccessError, MeshsyncError
+from meshsync.ids import BlobId
+from meshsync.limits import ENTRY_BATCH_BYTES_MAX
+from meshsync.store.memory import MemoryStore
 from meshsync.transport.base import Priority
 from meshsync.wire.peer_messages import ChunkAbsent, FollowLog, FollowRefused, Message, OpenChunks, Want, WantItem
 from meshsync.wire.relay_messages import Attach, Attached
 from tests.support.handout_scene import BODY, fetch, hand_out, handed, health, holds, save, shown, state
-from tests.support.pairing_mesh import Device, Mesh
+from tests.support.pairing_mesh import WAIT_S, Device, Mesh
 
 
 @asynccontextmanager
@@ -67,6 +73,13 @@ class TestTheHolderAsksForMore:
                 else:
                     with pytest.raises(AccessError):
                         await conversation.expect(Attached)
+
+    async def test_with_the_relays_whole_disk_it_opens_the_one_file_and_nothing_else(self, tmp_path: Path) -> None:
+        async with taken(tmp_path, relay=True) as (mesh, laptop, _, source, handout):
+            await laptop.service.wait(api.WaitRequest(durable=True, timeout_s=WAIT_S))
+            ours, theirs = opened_by(source.keys(), mesh.relay_blobs), opened_by(handout.keys(), mesh.relay_blobs)
+            assert ours and theirs and not ours & theirs
+            assert ours | theirs == set(mesh.relay_blobs.ids())
 
     async def test_nothing_that_it_keeps_tells_of_the_folder(self, tmp_path: Path) -> None:
         async with taken(tmp_path, relay=True) as (mesh, laptop, desk, source, handout):
@@ -122,6 +135,16 @@ class TestTheSharerSendsMore:
             assert Path(joined.path).name in ("file", "meshsync", "ab")
             assert set(desk.files()) == {"plan.txt", Path(joined.path).name}
             assert await health(desk) == [] and len(await shown(desk)) == 2
+
+
+def opened_by(keys: FolderKeys, blobs: MemoryStore) -> set[BlobId]:
+    """Return which blobs `keys` open as anything."""
+    found = set()
+    for name, epoch, kind in product(blobs.ids(), keys.epochs, BlobKind):
+        with suppress(MeshsyncError):
+            unseal_chunk(keys, epoch, kind, blobs.get(name), ENTRY_BATCH_BYTES_MAX)
+            found.add(name)
+    return found
 
 
 def _renaming(name: str) -> object:

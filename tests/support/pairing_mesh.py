@@ -123,6 +123,7 @@ class Mesh:
     devices: list[Device] = field(default_factory=list)
     relay: RelayService | None = None
     relay_address: RelayAddress | None = None
+    relay_blobs: MemoryStore = field(default_factory=MemoryStore)
     _started: int = 0
     _closing: contextlib.AsyncExitStack = field(default_factory=contextlib.AsyncExitStack)
 
@@ -131,7 +132,8 @@ class Mesh:
 
     async def start_relay(self) -> RelayService:
         """Start a relay that keeps everything in memory; agents started from now on know it."""
-        chunks = ThreadedChunkStore(MemoryStore(), self.runtime)
+        self.relay_blobs = MemoryStore()
+        chunks = ThreadedChunkStore(self.relay_blobs, self.runtime)
         core = RelayCore(RELAY, self.runtime, MemoryLog(), chunks, LocalHints(), lambda: [SECRET], 1 << 40)
         endpoint = await MemoryEndpoint.open(self.runtime, RELAY, self.network, POLICY)
         self.relay = RelayService(core, endpoint)
