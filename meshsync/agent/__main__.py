@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import gc
 import json
-import logging
 import os
 import platform
 import signal
@@ -13,6 +12,7 @@ import sys
 
 import click
 
+from meshsync.agent import log_lines
 from meshsync.agent.daemon import Agent, Options
 from meshsync.agent.events import EventRing
 from meshsync.agent.home import find_home
@@ -38,9 +38,7 @@ def main(
     *, home: str, name: str, listen: str, relays: tuple[str, ...], no_discovery: bool, engine: str, person: str
 ) -> None:
     """Run the agent until it is told to stop."""
-    logging.basicConfig(
-        level=os.environ.get("MESHSYNC_LOG", "WARNING"), format="%(asctime)s %(levelname)s %(name)s: %(message)s"
-    )
+    log_lines.begin(os.environ.get("MESHSYNC_LOG", "WARNING"))
     tune_allocator()
     raise_descriptor_limit()
     options = Options(
