@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from meshsync.agent.home import Home
+from meshsync.agent.key_file import SALT_SIZE_BYTES, Cost, is_sealed, open_seed, seal_seed
 from meshsync.crypto.identity import SEED_SIZE_BYTES, DeviceKeys
-from meshsync.crypto.key_file import SALT_SIZE_BYTES, Cost, is_sealed, open_seed, seal_seed
 from meshsync.errors import ConfigError, KeysLocked, NotFound
 from meshsync.limits import KEY_FILE_BYTES_MAX
 from meshsync.runtime import Runtime

@@ -10,7 +10,7 @@ import stat
 from collections.abc import Mapping
 from pathlib import Path
 
-from meshsync.crypto.key_file import passphrase_bytes
+from meshsync.agent.key_file import passphrase_bytes
 from meshsync.errors import ConfigError
 from meshsync.limits import PASSPHRASE_BYTES_MAX
 

@@ -2,18 +2,26 @@
 
 from __future__ import annotations
 
+import asyncio
+
 from meshsync.agent import api_recovery as api
 from meshsync.agent.daemon import Agent
+from meshsync.agent.inviting import reach_relays
 from meshsync.agent.status_report import time_text
 from meshsync.crypto.safety_number import fingerprint
 from meshsync.ids import DeviceId
 
 
 async def make_sheet(agent: Agent, request: api.SheetRequest) -> api.Sheet:
-    """Make the sheet an owner of every folder that is open, and return its words. Raises ConfigError, ResourceError."""
+    """Make the sheet an owner of every open folder, and return its words once linked relays know of it.
+
+    Raises ConfigError, ResourceError.
+    """
     words = await agent.sheets.make(request.new)
-    for folder in list(agent.folders.values()):
+    folders = list(agent.folders.values())
+    for folder in folders:
         await agent.sheets.keep(folder)
+    await asyncio.gather(*(reach_relays(agent, folder) for folder in folders))
     agent.note_change()
     known = status(agent)
     return api.Sheet(words=list(words), fingerprint=known.fingerprint, relays=known.relays, folders=known.folders)

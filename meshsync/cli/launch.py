@@ -101,8 +101,8 @@ def _passphrase(home: Home) -> Iterator[tuple[dict[str, str], tuple[int, ...]]]:
     if not device_key.needs_passphrase(home):
         yield environment, ()
         return
+    from meshsync.agent.key_file import open_seed
     from meshsync.cli.passphrase import obtain
-    from meshsync.crypto.key_file import open_seed
 
     passphrase = obtain(home)
     open_seed(device_key.read(home), passphrase)

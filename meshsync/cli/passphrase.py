@@ -9,9 +9,9 @@ import click
 
 from meshsync.agent import device_key
 from meshsync.agent.home import Home
+from meshsync.agent.key_file import check_passphrase, passphrase_bytes
 from meshsync.agent.passphrase import FILE_VARIABLE, given
 from meshsync.cli.session import Session, common, say
-from meshsync.crypto.key_file import check_passphrase, passphrase_bytes
 from meshsync.errors import KeysLocked
 from meshsync.runtime import SystemRuntime
 

@@ -13,9 +13,9 @@ import pytest
 
 from meshsync.agent import device_key, passphrase
 from meshsync.agent.home import Home
+from meshsync.agent.key_file import Cost
 from meshsync.agent.modes import check_modes
 from meshsync.crypto.hashing import Buffer
-from meshsync.crypto.key_file import Cost
 from meshsync.errors import ConfigError, KeysLocked, NotFound
 from meshsync.runtime import SystemRuntime
 from meshsync.store.files import Files, SystemFiles

@@ -6,8 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from meshsync.codec.canonical import encode
-from meshsync.crypto.key_file import (
+from meshsync.agent.key_file import (
     MAGIC,
     Cost,
     _Sealed,
@@ -17,6 +16,7 @@ from meshsync.crypto.key_file import (
     passphrase_bytes,
     seal_seed,
 )
+from meshsync.codec.canonical import encode
 from meshsync.errors import ConfigError, FormatUnsupported, KeysLocked
 from meshsync.limits import PASSPHRASE_BYTES_MAX, PASSPHRASE_MEMORY_BYTES, PASSPHRASE_PASSES
 
