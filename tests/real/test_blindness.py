@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 from pathlib import Path
 
 import pytest
+from blake3 import blake3
 from msgspec.structs import replace
 
 from meshsync.content.ticket import parse_ticket
@@ -16,6 +18,8 @@ NAMES = ("salary-negotiation-2031.txt", "divorce-papers", "wistful-heron-target"
 TEXT = b"the telling sentence that nobody else may read, 0123456789"
 BLOCK = bytes((7 * i * i + 3 * i) % 251 for i in range(32)) * 4096  # one known substring of 32 bytes, often
 
+CONTENTS = {"a text": TEXT, "a file of blocks": BLOCK}
+
 
 def fill(tree: Path) -> None:
     (tree / NAMES[1]).mkdir()
@@ -26,7 +30,20 @@ def fill(tree: Path) -> None:
 
 def secrets() -> dict[str, bytes]:
     named = {name: name.encode() for name in NAMES}
-    return {**named, "a text": TEXT[:32], "a block": BLOCK[:32], "a device's name": b"anna-private-laptop"}
+    known = {f"the {how} of {what}": digest for what, data in CONTENTS.items() for how, digest in hashes(data).items()}
+    return {**named, **known, "a text": TEXT[:32], "a block": BLOCK[:32], "a device's name": b"anna-private-laptop"}
+
+
+def hashes(data: bytes) -> dict[str, bytes]:
+    """What somebody who has a file would look for, to learn whether others have it too."""
+    made = {
+        "SHA-256": hashlib.sha256(data).digest(),
+        "BLAKE3": blake3(data).digest(),
+        "MD5": hashlib.md5(data).digest(),
+    }
+    return {
+        f"{how} {form}": d if form == "raw" else d.hex().encode() for how, d in made.items() for form in ("raw", "hex")
+    }
 
 
 def identities(devices: list[Device]) -> dict[str, bytes]:
