@@ -110,8 +110,13 @@ class Handouts:
         return not holders(folder) and not folder.parted and not open_ones
 
     def may_forget(self, folder: Folder) -> bool:
-        """Whether it is over, and who had it was told or can learn of it without this device: at every relay."""
-        if not self.is_over(folder) or folder.id in self.busy:
+        """Whether it is over, and who had it was told or can learn of it without this device: at every relay.
+
+        A relay may have let somebody in while this device was off: until each was read, nothing is over.
+        """
+        relays = folder.replica.membership.relays
+        is_read = all(relay in folder.linked_relays and folder.reader(relay).was_read for relay in relays)
+        if not self.is_over(folder) or folder.id in self.busy or not is_read:
             self._over_s.pop(folder.id, None)
             return False
         if not folder.told.departures:
@@ -119,7 +124,6 @@ class Handouts:
         now_s = self._agent.runtime.monotonic()
         if now_s - self._over_s.setdefault(folder.id, now_s) < FAREWELL_S:  # who is linked is told within it
             return False
-        relays = folder.replica.membership.relays
         return bool(relays) and not any(folder.relay_rows.unseen_membership(relay) for relay in relays)
 
     async def _run(self, folder: Folder) -> None:

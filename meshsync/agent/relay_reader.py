@@ -84,6 +84,11 @@ class RelayReader:
         """Whether everything that the relay is known to have was read."""
         return self.cursor.index >= self.relay_index
 
+    @property
+    def was_read(self) -> bool:
+        """Whether all was read that the relay had when this device attached to it last."""
+        return self._was_read.is_set()
+
     async def until_read(self) -> None:
         """Return once all was read that the relay had when this device attached to it last."""
         await self._was_read.wait()

@@ -12,6 +12,7 @@ from meshsync.agent import api_schema as api
 from meshsync.agent import handouts, joining
 from meshsync.agent.ending import holders
 from meshsync.agent.giving import holds_file
+from meshsync.agent.invitations import Invitations
 from meshsync.agent.taking import take
 from meshsync.content.ticket import parse_ticket
 from meshsync.errors import AccessError, ConfigError, NotFound, SourceUnavailable, TicketInvalid
@@ -251,6 +252,18 @@ class TestTheEnd:
             with pytest.raises(TicketInvalid):
                 await fetch(desk, shared.ticket, desk.tree)
             assert desk.files() == {}
+
+    async def test_who_used_a_ticket_while_the_sharer_was_off_is_not_forgotten_with_it(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        async with sharing(tmp_path, relay=True) as (mesh, laptop, desk):
+            shared = await hand_out(laptop, laptop.tree / "plan.txt")
+            await mesh.stop(laptop)
+            await fetch(desk, shared.ticket, desk.tree)
+            monkeypatch.setattr(Invitations, "_now_s", lambda self: parse_ticket(shared.ticket).expires_s + 1)
+            await mesh.restart(laptop)
+            save(laptop.tree / "plan.txt", b"second")
+            await mesh.until(lambda: desk.files() == {"plan.txt": b"second"})
 
     async def test_a_ticket_that_was_taken_back_admits_nobody(self, tmp_path: Path) -> None:
         async with sharing(tmp_path, relay=True) as (_, laptop, desk):

@@ -1033,6 +1033,14 @@ FAULTS = (
         ("tests/agent/test_agent_handouts.py -k who_has",),
     ),
     Fault(
+        "a shared file is forgotten before it is heard who was let in at a relay",
+        "B9",
+        "meshsync/agent/handouts.py",
+        " or not is_read:",
+        ":",
+        ("tests/agent/test_agent_handouts.py -k who_used",),
+    ),
+    Fault(
         "the name of a shared file leads out of its directory",
         "B15",
         "meshsync/agent/handout.py",
