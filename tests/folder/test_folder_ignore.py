@@ -78,10 +78,10 @@ def test_no_pattern_holds_a_scan() -> None:
 @pytest.mark.parametrize("line", [b"*" * 50 + b"x", b"***/***/***/x", b"*a*a*/*a*a*/*a*a*/x", b"*a*/*a*/*a*/*a*/x"])
 def test_stars_in_a_row_and_in_several_names_hold_no_scan_either(line: bytes) -> None:
     rules = IgnoreRules(line)
+    assert [bad.why for bad in rules.bad] == ["more than 3 stars"]  # first: what takes the line would not come back
     started = time.thread_time()
     assert not rules.ignored((b"a" * 100, b"a" * 100, b"a" * 100, b"y"), False)
     assert time.thread_time() - started < 1
-    assert [bad.why for bad in rules.bad] == ["more than 3 stars"]
 
 
 @given(st.binary(max_size=200), st.lists(st.binary(min_size=1, max_size=20), min_size=1, max_size=4))
