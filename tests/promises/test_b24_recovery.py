@@ -198,6 +198,24 @@ class TestTheSheet:
         recover(found, new, mesh.relay.url, mesh.directory / "new")
         assert compare_trees(laptop.tree, mesh.directory / "new/laptop") == []
 
+    def test_it_stays_when_sharing_ends_and_is_nobody_who_goes_on_with_a_folder(self, mesh: Mesh) -> None:
+        laptop, phone = mesh.pair(["laptop", "phone"], relay=False)
+        words = sheet_of(laptop)
+        fill(laptop.tree)
+        laptop.cli("leave", "laptop", "--yes", code=1)  # phone is no owner, and the sheet cannot act
+        laptop.cli("unshare", "laptop", "--yes")
+        names = {one["name"] for one in laptop.cli("members", "laptop")["members"]}
+        assert names == {"laptop", "recovery sheet of laptop"}
+        ready(laptop, "laptop")
+        laptop.rescan()
+        laptop.wait(durable=True)
+        phone.down()
+        laptop.cli("leave", "laptop", "--yes")  # nobody else shares it
+        laptop.down()
+        found = blank(mesh, "new")
+        recover(found, words, mesh.relay.url, mesh.directory / "back")
+        assert compare_trees(laptop.tree, mesh.directory / "back/laptop") == []
+
     def test_its_words_are_nowhere(self, mesh: Mesh) -> None:
         laptop = mesh.add("laptop")
         fill(laptop.tree)
