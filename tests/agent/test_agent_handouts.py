@@ -15,7 +15,7 @@ from meshsync.agent.giving import holds_file
 from meshsync.agent.invitations import Invitations
 from meshsync.agent.taking import take
 from meshsync.content.ticket import parse_ticket
-from meshsync.errors import AccessError, ConfigError, NotFound, SourceUnavailable, TicketInvalid
+from meshsync.errors import AccessError, ConfigError, NotFound, PeerTimeout, SourceUnavailable, TicketInvalid
 from tests.support.handout_scene import (
     BODY,
     fetch,
@@ -104,6 +104,8 @@ class TestAFileIsHandedOver:
                 await hand_out(laptop, laptop.tree, this_version=True)
             with pytest.raises(NotFound):
                 await hand_out(laptop, laptop.tree / ".meshsync" / "folder")
+            with pytest.raises(ConfigError, match="not supported yet"):
+                await laptop.share(role="backup")
             assert set((laptop.agent.home.path / "folders").iterdir()) == before
             assert await shown(laptop) == []
 
@@ -118,6 +120,17 @@ class TestItFollowsTheFile:
             await noticed(laptop)
             save(laptop.tree / "old" / "was plan.txt", b"third")
             await mesh.until(lambda: desk.files() == {"plan.txt": b"third"})
+
+    async def test_in_sync_is_not_said_while_a_newer_version_is_still_to_be_handed_out(self, tmp_path: Path) -> None:
+        async with handed(tmp_path) as (_, laptop, desk):
+            for device in (laptop, desk):
+                device.agent.handouts.closing(next(f for f in device.agent.folders.values() if f.handout is not None))
+            save(laptop.tree / "plan.txt", b"second")
+            await noticed(laptop)
+            status = await laptop.service.status()
+            assert [file.state for file in status.shared_files] == ["updating"] and not status.idle
+            with pytest.raises(PeerTimeout):
+                await laptop.service.wait(api.WaitRequest(timeout_s=0.2))
 
     async def test_another_file_that_takes_the_name_is_not_handed_out(self, tmp_path: Path) -> None:
         async with handed(tmp_path) as (mesh, laptop, desk):
