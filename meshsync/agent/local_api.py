@@ -239,7 +239,8 @@ async def _on_error(request: Request, error: Exception) -> Response:
 
 async def _on_http_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
-    problem = problem_of(ConfigError(f"{request.method} {request.url.path}: {error.detail}"))
+    path = request.scope["path"]  # `request.url` raises for a query that is not UTF-8
+    problem = problem_of(ConfigError(f"{request.method} {path}: {error.detail}"))
     return _problem(msgspec.structs.replace(problem, status=error.status_code), error.status_code)
 
 

@@ -235,6 +235,7 @@ def _requests() -> tuple[bytes, ...]:
         ("GET", "/api/v1/safety-number", b"folder=x&device=y", b""),
         ("POST", "/api/v1/roles", b"", b'{"folder":"x","device":"y","role":"reader"}'),
         ("GET", "/metrics", b"", b""),
+        ("GET", "/nowhere", b"path=\xc4\x11", b""),
     )
     return tuple(msgspec.msgpack.encode(item) for item in asked)
 
@@ -245,6 +246,7 @@ _TXT_SEED = b"".join(
     for pair in (key + b"=" + value for key, value in write_txt(b"n" * 8, [b"t" * 8] * 4).items())
 )
 _IGNORES = (
+    b"a/**/b\n*.?[!a-z]\n!x*y\n",
     b"*.tmp\n!keep.tmp\n# no\nbuild/\n/a/**/b\n[a-c]?.x\n\\ trailing\\ \n",
     b"a*b*c*d\n**/**/x\n[!z]\n\xff*\n" + b"x\n" * (IGNORE_PATTERNS_MAX + 5),
 )
