@@ -108,9 +108,10 @@ def _has_relays(agent: Agent, folder: Folder) -> bool:
 
 
 def _is_storing(agent: Agent, folder: Folder) -> bool:
-    """Whether some relay of this device is linked and takes what it is offered, or is to become one of the folder's."""
-    linked = [device for device, client in agent.relays.items() if client.link is not None]
-    return any(device not in folder.refusals and device not in folder.problems for device in linked)
+    """Whether some relay of the folder is linked and takes what it is offered."""
+    relays = [relay for relay in folder.replica.membership.relays if relay in agent.relays]
+    taking = [relay for relay in relays if relay not in folder.refusals and relay not in folder.problems]
+    return any(agent.relays[relay].link is not None and not folder.watch.is_convicted(relay) for relay in taking)
 
 
 async def _find(agent: Agent, path: Path, this_version: bool) -> _Found:

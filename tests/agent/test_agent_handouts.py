@@ -29,7 +29,7 @@ from tests.support.handout_scene import (
     shown,
     state,
 )
-from tests.support.pairing_mesh import WAIT_S
+from tests.support.pairing_mesh import WAIT_S, open_mesh
 
 REFUSED = (AccessError, SourceUnavailable)  # a device with no ticket open answers no stranger at all
 
@@ -96,6 +96,18 @@ class TestAFileIsHandedOver:
             shared = await hand_out(laptop, loose, this_version=True)
             await fetch(desk, shared.ticket, desk.tree)
             assert desk.files() == {"loose": b"loose"}
+
+    async def test_a_relay_that_may_not_store_it_holds_nothing_up(self, tmp_path: Path) -> None:
+        async with open_mesh(tmp_path) as mesh:
+            await mesh.start_relay()
+            laptop = await mesh.start("laptop")
+            mesh.relay_address = None  # the desk knows the relay by the folder only, and has no invitation to it
+            desk = await mesh.start("desk")
+            (laptop.tree / "plan.txt").write_bytes(BODY)
+            await desk.join((await laptop.share()).ticket)
+            await mesh.until(lambda: any(client.link is not None for client in desk.agent.relays.values()))
+            shared = await hand_out(desk, desk.tree / "plan.txt")
+            assert not shared.stored
 
     async def test_what_cannot_be_shared_leaves_nothing(self, tmp_path: Path) -> None:
         async with sharing(tmp_path) as (_, laptop, _):
