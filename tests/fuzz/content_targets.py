@@ -48,6 +48,7 @@ DEVICE = DeviceKeys(b"d" * 64)
 CHAINS = tuple(ChainId(bytes([number]) * 32) for number in (0x81, 0x82, 0x83))
 BLOBS = tuple(BlobId(bytes([number]) * 32) for number in (1, 2, 3))
 BASE = bytes(range(256)) * 40
+BATCHES_MAX = 40  # of one input: more inputs tell more than longer ones
 VECTORS = json.loads((Path(__file__).parents[1] / "vectors" / "content.json").read_text())
 
 
@@ -92,7 +93,7 @@ def _batch(data: bytes) -> object:
 def _view(data: bytes) -> object:
     """Members deliver any operations in bounds: the view takes them, and a plan can be made of it."""
     value = loose(data)
-    if not isinstance(value, list):
+    if not isinstance(value, list) or len(value) > BATCHES_MAX:
         raise MalformedMessage("no list of batches")
     written = [(author % len(CHAINS), packed(batch)) for author, batch in (items(item, int, list) for item in value)]
     view = View()
