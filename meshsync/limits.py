@@ -222,6 +222,7 @@ UPLOAD_PARTS_GROUPS_MAX: Final = 4  # such groups before other versions get a tu
 UPLOAD_RECORD_VERSIONS_MAX: Final = 1000  # versions in one stored record: a receipt comes within seconds
 SAMPLE_BLOBS: Final = 8  # blobs asked back from a relay at a time, to see whether they are still there: half a MiB
 SAMPLE_S: Final = 86_400.0  # between two such looks on one link: of a lost half the first finds all but 1 in 250
+SAMPLE_FIRST_S: Final = 3600.0  # before the first such look after a start: a restart moves no content
 SAMPLE_SUSPECTS_MAX: Final = 1024  # blobs that a relay did not give and that are asked for once more
 UPLOAD_RETRY_S: Final = 5.0  # before what a relay refused for want of room is offered again, doubling
 UPLOAD_RETRY_S_MAX: Final = 60.0  # then an offer a minute, a few hundred bytes

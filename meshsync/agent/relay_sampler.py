@@ -18,7 +18,7 @@ from meshsync.ids import BlobId, DeviceId, Dot, RecordId, short
 from meshsync.index.chunk_rows import ChunkRows
 from meshsync.index.relay_rows import RelayRows
 from meshsync.index.version_rows import VersionRow
-from meshsync.limits import SAMPLE_BLOBS, SAMPLE_S, SAMPLE_SUSPECTS_MAX, UPLOAD_RECORD_VERSIONS_MAX
+from meshsync.limits import SAMPLE_BLOBS, SAMPLE_FIRST_S, SAMPLE_S, SAMPLE_SUSPECTS_MAX, UPLOAD_RECORD_VERSIONS_MAX
 from meshsync.metalog.stored import StoredRecord, open_stored
 from meshsync.runtime import Runtime
 from meshsync.transport.base import Link, Priority
@@ -48,7 +48,7 @@ class RelaySampler:
         self._chunks = chunks
         self._on_change = on_change
         self._suspects: dict[BlobId, None] = {}
-        self._next_s = runtime.monotonic()
+        self._next_s = runtime.monotonic() + SAMPLE_FIRST_S
 
     def suspect(self, blob: BlobId) -> None:
         """Hear that the relay did not give a blob that it should have."""

@@ -9,6 +9,7 @@ import pytest
 
 from meshsync.agent.api_schema import HealthItem
 from meshsync.ids import BlobId
+from meshsync.limits import SAMPLE_FIRST_S
 from tests.support.relayed_mesh import RelayedMesh, live
 
 FIND_S = 200.0
@@ -60,10 +61,11 @@ def test_a_sample_at_the_next_start_finds_it_and_the_author_stores_it_again(how:
         lose(mesh, all_blobs, how)
         mesh.start(1)
         await mesh.opened(1)
-        await mesh.until(lambda: mesh.folder(1).sampler(mesh.relays[0].keys.device).lost_count > 0, FIND_S)
+        sampler = mesh.folder(1).sampler(mesh.relays[0].keys.device)
+        sampler._next_s -= SAMPLE_FIRST_S  # as after an hour
+        await mesh.until(lambda: sampler.lost_count > 0, FIND_S)
         assert not mesh.folder(1).watch.convicted, "a loss is no lie"
         # A sample is a sample: of the others whoever asks for them hears that they are gone.
-        sampler = mesh.folder(1).sampler(mesh.relays[0].keys.device)
         for blob in all_blobs:
             sampler.suspect(blob)
         await mesh.until(lambda: pinned(mesh) >= all_blobs and not sampler.to_bring and lies_there(mesh, before), 900)
