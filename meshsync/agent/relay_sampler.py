@@ -119,10 +119,15 @@ class RelaySampler:
             self._replica.versions.mark_lost(self._relay, dots)
         return len(listed.intersection(lost)), dots
 
-    def versions(self) -> list[VersionRow]:
-        """Return some of the versions to bring that the relay still lacks; the others are done. Blocking."""
-        lacking = self._replica.versions.lacking(sorted(self.to_bring))
+    def owed(self) -> int:
+        """Return how many of the versions to bring the relay still lacks; the others are done. Blocking."""
+        lacking = self._replica.versions.lacking(sorted(self.to_bring)) if self.to_bring else {}
         self.to_bring = {name for name, relays in lacking.items() if self._relay in relays}
+        return len(self.to_bring)
+
+    def versions(self) -> list[VersionRow]:
+        """Return some of the versions to bring that the relay still lacks. Blocking."""
+        self.owed()
         rows = (self._replica.versions.get(name) for name in sorted(self.to_bring)[:UPLOAD_RECORD_VERSIONS_MAX])
         return [row for row in rows if row is not None]
 

@@ -57,8 +57,8 @@ def items(agent: Agent, folder: Folder, time: Callable[[int], str]) -> list[api.
         then = f"Let this device and {who} meet on a network: they compare what the relay signed for each"
         found.append(api.HealthItem(what=what, why=why, next=then))
     for relay, sampler in sorted(folder.samplers.items()):
-        if sampler.to_bring:
-            still = f"{len(sampler.to_bring)} versions are to be stored again"
+        if owed := sampler.owed():
+            still = f"{owed} versions are to be stored again"
             what = f"{folder.name}: the relay {relay_words(agent, relay)} lost content that it had acknowledged"
             why = f"{sampler.lost_count} pieces were not there any more or damaged; {still}"
             then = "Have its operator look at its disk: meshsync-relay check"
