@@ -132,6 +132,7 @@ class Agent:
             self.endpoint,
             lambda: {key: key for key in (*self._folder_keys(), *self._earlier_keys(), *self.joining, *self.seeking)},
             self._linked,
+            lambda device: self.links.get(device) is not None,
             self._dialed,
             self._recognise,
         )

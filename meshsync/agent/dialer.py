@@ -1,7 +1,7 @@
 """Turns what discovery finds, and addresses known otherwise, into links.
 
 Invariant: an address that carries no tag of ours is never dialled; one address is dialled by one attempt at a time,
-with jitter and growing pauses, for as long as it is announced and no link exists there.
+with jitter and growing pauses, for as long as it is announced and no link exists to there or to who answered there.
 """
 
 from __future__ import annotations
@@ -32,11 +32,22 @@ log = logging.getLogger(__name__)
 
 @dataclass(slots=True)
 class Target:
-    """Somewhere to dial: all `addresses` are of one device, which holds `key`."""
+    """Somewhere to dial: all `addresses` are of one device, which holds `key`; `device` once it answered."""
 
     addresses: tuple[str, ...]
     key: bytes
-    task: asyncio.Task[None]
+    device: DeviceId | None
+    task: asyncio.Task[None] | None = None
+
+    @property
+    def is_dialled(self) -> bool:
+        """Whether an attempt is under way."""
+        return self.task is not None and not self.task.done()
+
+    def stop(self) -> None:
+        """End the attempt."""
+        if self.task is not None:
+            self.task.cancel()
 
 
 class Dialer:
@@ -48,10 +59,12 @@ class Dialer:
         endpoint: Endpoint,
         keys: Callable[[], Mapping[bytes, bytes]],
         linked: Callable[[str], bool],
+        holds: Callable[[DeviceId], bool],
         take: Callable[[Link, bytes], None],
         recognise: Callable[[bytes, DeviceId], bool],
     ) -> None:
-        """`keys()` are the discovery keys by themselves; `linked(address)` tells whether a link to there lives.
+        """`keys()` are the discovery keys by themselves; `linked(address)` tells whether a link to there lives, and
+        `holds(device)` whether one to that device does, which may have several addresses, names and networks.
 
         `take` gets each new link and the key that it was dialled with. `recognise(key, device)`: whether `device` may
         answer a dial with `key`; an announcement can be copied by anyone, so to any other nothing is proven.
@@ -60,6 +73,7 @@ class Dialer:
         self._endpoint = endpoint
         self._keys = keys
         self._linked = linked
+        self._holds = holds
         self._take = take
         self._recognise = recognise
         self._targets: dict[tuple[str, ...], Target] = {}
@@ -98,7 +112,7 @@ class Dialer:
         """Stop dialling with `key`, whose purpose is over."""
         for target in self._targets.values():
             if target.key == key:
-                target.task.cancel()
+                target.stop()
 
     def announces(self, key: bytes) -> bool:
         """Whether somebody was found that says it holds `key`."""
@@ -110,44 +124,52 @@ class Dialer:
             self._start(found.addresses, matched[0])
 
     def _start(self, addresses: tuple[str, ...], key: bytes) -> None:
-        target = self._targets.get(addresses)
-        if target is not None and not target.task.done() and target.key == key:
+        before = self._targets.get(addresses)
+        if before is not None and before.is_dialled and before.key == key:
             return
-        if target is not None:
-            target.task.cancel()
-        if any(self._linked(address) for address in addresses):
-            return
-        task = self._runtime.spawn(self._dial(addresses, key), f"dial {addresses[0]}")
-        self._targets[addresses] = Target(addresses, key, task)
+        if before is not None:
+            before.stop()
+        target = Target(addresses, key, None if before is None else before.device)
+        if not self._is_reached(target):
+            self._targets[addresses] = target
+            target.task = self._runtime.spawn(self._dial(target), f"dial {addresses[0]}")
 
-    async def _dial(self, addresses: tuple[str, ...], key: bytes) -> None:
+    def _is_reached(self, target: Target) -> bool:
+        # By its device too: a link seldom shows the address that was dialled, if that is a name or one of several, and
+        # one more link would end the one that lives, which would have it dialled again, for ever.
+        if target.device is not None and self._holds(target.device):
+            return True
+        return any(self._linked(address) for address in target.addresses)
+
+    async def _dial(self, target: Target) -> None:
         pause = DIAL_PAUSE_S
         await self._runtime.sleep(DIAL_JITTER_S * self._runtime.random())
         for _ in range(DIAL_TRIES_MAX):
-            for address in addresses:
-                if any(self._linked(other) for other in addresses):
+            for address in target.addresses:
+                if self._is_reached(target):
                     return
                 try:
                     link = await self._endpoint.dial(
                         address,
                         expect=None,
-                        discovery_key=key,
+                        discovery_key=target.key,
                         timeout_s=DIAL_TIMEOUT_S,
-                        recognise=partial(self._recognise, key),
+                        recognise=partial(self._recognise, target.key),
                     )
                 except AccessError as error:
                     log.info("%s: %s", address, error)
                 except MeshsyncError as error:
                     log.debug("%s: %s", address, error)
                 else:
-                    self._take(link, key)
+                    target.device = link.peer
+                    self._take(link, target.key)
                     return
             await self._runtime.sleep(pause * (0.5 + self._runtime.random()))
             pause = min(pause * 2, DIAL_PAUSE_S_MAX)
 
     async def close(self) -> None:
         """Stop every attempt."""
-        tasks = [target.task for target in self._targets.values()]
+        tasks = [target.task for target in self._targets.values() if target.task is not None]
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)

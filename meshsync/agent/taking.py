@@ -54,12 +54,16 @@ def look(taken: Taken) -> There:
 async def take(runtime: Runtime, handout: Folder) -> bool:
     """Put the newest version in place if it is not; return whether that was done. Raises ResourceError.
 
-    Nothing is done for a file that was put there before and is not there now.
+    Nothing is done for a file that was put there before and is not there now, nor while the handout's own copy is not
+    what its sharer gives: a copy that was changed here makes way first, and its content is nobody's.
     """
     taken = handout.handout
     assert isinstance(taken, Taken)
     row = holds_file(handout)
     if row is None or handout.joining or pack_content(row.content) == taken.content:
+        return False
+    face = handout.replica.view.face(row.node)
+    if face is None or face.content != row.content:
         return False
     try:
         with Place(taken.directory, staged_name(handout), Syscalls()) as place:

@@ -417,6 +417,22 @@ FAULTS = (
         ("tests/agent/test_agent_fetcher.py",),
     ),
     Fault(
+        "a device with two addresses is linked anew for ever",
+        "P20",
+        "meshsync/agent/dialer.py",
+        "        if target.device is not None and self._holds(target.device):\n            return True\n",
+        "",
+        ("tests/agent/test_agent_dialer.py",),
+    ),
+    Fault(
+        "a holder's own change of its copy is taken for what it was handed",
+        "B8",
+        "meshsync/agent/taking.py",
+        "    if face is None or face.content != row.content:\n        return False\n",
+        "",
+        ("tests/promises/test_b8_one_file.py",),
+    ),
+    Fault(
         "a move that lost to a cycle shields what is removed after it",
         "P7",
         "meshsync/sync/faces.py",

@@ -133,6 +133,8 @@ def test_an_upload_that_was_never_recorded_and_was_collected_accuses_nobody() ->
         sampler.suspect(never)
         asked = "SELECT count(*) FROM blob WHERE blob = ?"
         await mesh.until(lambda: folder.database.execute(asked, (never,)) == [(0,)], FIND_S)
+        await mesh.until(lambda: never not in sampler._suspects, FIND_S)  # only then the look is over
+        assert sampler.lost_count == 0
         assert told(mesh, 1) == [] and not sampler.to_bring and mesh.state(1).not_durable == 0
 
     live(scenario, devices=1)

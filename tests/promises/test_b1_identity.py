@@ -67,6 +67,7 @@ async def open_lan(*known: DeviceKeys) -> AsyncIterator[Lan]:
         endpoint,
         lambda: {KEY: KEY},
         lambda address: False,
+        lambda device: False,
         lambda link, key: links.append(link),
         lambda key, device: device in members,
     )

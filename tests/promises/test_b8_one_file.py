@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
+from dataclasses import replace
 from itertools import product
 from pathlib import Path
 
@@ -12,6 +14,9 @@ import pytest
 from meshsync.agent import api_schema as api
 from meshsync.agent.conversation import Conversation, RelayConversation
 from meshsync.agent.folder import Folder
+from meshsync.agent.handout import FILE_NAME
+from meshsync.agent.taking import take
+from meshsync.content.record import Content, Kind
 from meshsync.content.seal import BlobKind, unseal_chunk
 from meshsync.crypto.folder_keys import FolderKeys
 from meshsync.errors import AccessError, MeshsyncError
@@ -105,6 +110,21 @@ class TestTheHolderAsksForMore:
             await mesh.until(holds(desk.tree / "plan.txt", b"second"))
             assert {path.name for path in handout.root_path.iterdir()} == {".meshsync", "file"}
             assert (laptop.tree / "plan.txt").read_bytes() == b"second"
+
+    async def test_a_changed_copy_that_just_made_way_is_put_nowhere_and_nobody_is_asked_for_it(
+        self, tmp_path: Path
+    ) -> None:
+        async with taken(tmp_path) as (mesh, _laptop, desk, _, _handout):
+            (inner,) = desk.agent.folders.values()
+            (row,) = inner.synced.at((FILE_NAME,))
+            forged = Content(Kind.FILE, 6, b"f" * 32, 0, b"")
+            inner.synced.put(replace(row, content=forged))
+            async with asyncio.timeout(WAIT_S / 2):
+                assert not await take(desk.agent.runtime, inner)
+            assert inner.fetcher.pending == 0
+            inner.synced.put(row)
+            await state(mesh, desk, "up to date")
+            assert desk.files() == {"plan.txt": BODY}
 
 
 class TestTheSharerSendsMore:
