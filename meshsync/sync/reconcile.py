@@ -252,7 +252,7 @@ class _Reconciler:
     def _edit_attributes(self, rows: Group, row: LocalRow) -> None:
         """The content is as it was. What is shown already is nobody's doing: apply may have died before its record."""
         old = rows[0]
-        is_touched = _is_touched(rows, row)
+        is_touched = _is_touched(rows, row) and not self._is_overtaken(old)
         has_other_bit = row.kind is Kind.FILE and row.executable != old.executable
         is_shown = (is_touched or has_other_bit) and self._shows(old.node, row)
         if is_shown or not (is_touched or has_other_bit):
@@ -264,6 +264,16 @@ class _Reconciler:
             self._record.edit(rows, row)
         if has_other_bit:
             self._record.set_executable(rows[:1] if is_touched else rows, row)
+
+    def _is_overtaken(self, old: SyncedRow) -> bool:
+        """Tell whether a touch of `old` adds nothing: its content was replaced already by what shows in its place.
+
+        Published, it would show again if that one is removed, when this disk has the content no more.
+        """
+        face = self._view.face(old.node)
+        if face is None or face.content == old.content:
+            return False
+        return all((version := self._view.version(name)) is None or not version.live for name in old.versions)
 
     def _shows(self, node: NodeId, row: LocalRow) -> bool:
         """Tell whether the view shows `node` with the content, exec bit and mtime of `row`."""

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from meshsync.content.record import Content, Place, Put
-from meshsync.sync.actions import Move, SetAttr
+from meshsync.content.record import Attr, Content, Place, Put
+from meshsync.sync.actions import Move, SetAttr, WriteFile
 from meshsync.sync.node import DIRECTORY
 from meshsync.sync.safety import Before, Policy, suspects, weigh
 from tests.model.compare import view_of
@@ -145,6 +145,45 @@ def test_a_touch_against_an_edit_leaves_the_edit_and_no_copy(touches: int) -> No
     one.disk.delete(F)
     settle(one, other)
     assert not contents(other), "the touched version went with the edited one"
+
+
+def test_a_touch_of_what_is_known_to_be_edited_is_told_to_nobody_and_cannot_come_back_without_its_content() -> None:
+    one, other = pair((F, file(1)))
+    other.disk.write(F, file(2))
+    other.publish()
+    one.disk.touch(F, THEN_NS)
+    exchange(one, other)
+    assert not ops(one)
+    (action,) = one.publish().apply
+    assert isinstance(action, WriteFile) and action.content == file(2)
+    assert action.expected == one.disk.scan().at(F).stat, "the touched file is what is replaced"  # type: ignore[union-attr]
+    other.disk.delete(F)
+    one.sync()
+    settle(one, other)
+    assert contents(one) == contents(other) == {} and is_at_rest(one, other)
+
+
+def test_a_touch_of_what_is_known_to_be_deleted_or_copied_still_counts() -> None:
+    one, other = pair((F, file(1)))
+    other.disk.delete(F)
+    other.publish()
+    one.disk.touch(F, THEN_NS)
+    exchange(one, other)
+    assert [type(op) for op in ops(one)] == [Put]
+    settle(one, other)
+    assert contents(one) == contents(other) == {F: file(1)} and is_at_rest(one, other)
+
+
+def test_an_exec_bit_set_with_a_touch_of_what_is_known_to_be_edited_is_told_alone() -> None:
+    one, other = pair((F, file(1)))
+    other.disk.write(F, file(2))
+    other.publish()
+    one.disk.touch(F, THEN_NS)
+    one.disk.set_executable(F, True)
+    exchange(one, other)
+    assert [type(op) for op in ops(one)] == [Attr]
+    settle(one, other)
+    assert contents(one) == contents(other) == {F: file(2)} and is_at_rest(one, other)
 
 
 def test_a_touch_of_an_edit_is_as_good_as_the_edit() -> None:
