@@ -39,16 +39,15 @@ def up_command(
     engine: str | None,
     foreground: bool,
 ) -> None:
-    """Start the agent in the background.
+    """Start the agent in the background, or again if it runs with other options.
 
     Options are kept for the next start. Example: meshsync up --relay quic://HOST:4433#TOKEN
     """
     session.home.create()
-    if launch.is_running(session.home):
-        _report(session, "Agent already running")
-        return
+    running = launch.is_running(session.home)
+    known = stored.load(session.home.config)
     config = _merge(
-        stored.load(session.home.config),
+        known,
         name=name,
         person=person,
         listen=listen,
@@ -56,14 +55,19 @@ def up_command(
         no_discovery=no_discovery,
         engine=engine,
     )
+    if running and config == known:
+        _report(session, "Agent already running")
+        return
     stored.save(session.home.config, config)
+    if running:
+        launch.stop(session.home)
     if foreground:
         session.home.pid.write_text(f"{os.getpid()}\n", encoding="ascii")  # the agent takes this process over
         launch.replace(session.home, config)
     launch.start(session.home, config)
     if config.relays:
         _await_relays(session)
-    _report(session, "Agent running")
+    _report(session, "Agent restarted" if running else "Agent running")
 
 
 @click.command("down")

@@ -49,6 +49,22 @@ def test_options_reach_the_agent_and_are_kept_for_the_next_start(home: Path) -> 
     assert load(home / "config.toml").relays == ("quic://a:1#x", "quic://b:1#y")
 
 
+def test_options_for_an_agent_that_runs_already_take_effect_at_once(
+    home: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(["share", str(home.parent)]) == 0
+    first = int((home / "agent.pid").read_text())
+    capsys.readouterr()
+    assert run(["up", "--relay", "quic://relay.example:4433#4-a-b"]) == 0
+    assert capsys.readouterr().out == "Agent restarted as 'laptop'. Relay: connected (31 ms).\n"
+    second = int((home / "agent.pid").read_text())
+    assert second != first
+    assert "quic://relay.example:4433#4-a-b" in json.loads((home / "options.json").read_text())
+    assert run(["up", "--relay", "quic://relay.example:4433#4-a-b"]) == 0
+    assert capsys.readouterr().out.startswith("Agent already running as 'laptop'.")
+    assert int((home / "agent.pid").read_text()) == second
+
+
 def test_join_and_share_start_the_agent_if_needed(home: Path, tmp_path: Path) -> None:
     assert run(["share", str(tmp_path)]) == 0
     assert launch.is_running(launch.Home(home))
