@@ -107,7 +107,7 @@ class ActionRunner:
         """Make staged files durable and check them. Blocking; several threads may prepare different files at once."""
         prepared = Prepared()
         for action in actions:
-            path = self._path(action.target)
+            path = place_path(action.target)
             content = staged[action.node]
             try:
                 blocked = self._applier.finish(
@@ -148,12 +148,12 @@ class ActionRunner:
         for action in actions:
             if isinstance(action, Move) and action.expected is None and isinstance(action.target, tuple):
                 # A directory or link has no inode yet; what it displaces is told by its own, out of the tree.
-                inode = made.get(self._path(action.source))
+                inode = made.get(place_path(action.source))
                 intents.append((None if inode is None else action.target, inode or 0, action.rows))
             elif isinstance(action, Made) and isinstance(action.target, Parked) and not action.rows:
                 mtime_ns = 0 if isinstance(action, MakeDirectory) else action.mtime_ns
                 row = made_row(action.target.number, _content(action), mtime_ns)
-                intents.append((None, made.get(self._path(action.target), 0), (row,)))
+                intents.append((None, made.get(place_path(action.target), 0), (row,)))
         self._intend(intents)
         applied.intended = [rows[0].node for _, _, rows in intents if rows]
         unfit = {id(found[0]) for found in (*applied.damaged, *applied.blocked, *applied.changed)}
@@ -187,17 +187,10 @@ class ActionRunner:
         if offset != file.size:
             raise ManifestMismatch(f"the chunks make {offset} bytes, the version has {file.size}")
 
-    def _path(self, place: Place) -> Path:
-        if isinstance(place, Parked):
-            return parked_path(place.number)
-        if isinstance(place, InParked):
-            return parked_path(place.parked.number, place.below)
-        return place
-
     def _run_one(self, action: Action, staged: dict[NodeId, Staged], applied: Applied) -> None:
         path, target = (
-            self._path(action.source if isinstance(action, Move) else action.target),
-            self._path(action.target),
+            place_path(action.source if isinstance(action, Move) else action.target),
+            place_path(action.target),
         )
         if self._unmoved and not self._unmoved.isdisjoint(
             at[:end] for at in (path, target) for end in range(len(at) + 1)
@@ -316,7 +309,7 @@ class ActionRunner:
         return self._left.pop(path, None) or _disk(planned)
 
     def _move(self, action: Move, source: Path) -> Outcome:
-        target = self._path(action.target)
+        target = place_path(action.target)
         expected, replaced = self._expected(source, action.expected), self._expected(target, action.replaced)
         if expected is None:
             return Changed(None)
@@ -334,7 +327,7 @@ class ActionRunner:
     def _note(self, action: Action, path: Path, outcome: Done, applied: Applied) -> None:
         stat = None if outcome.stat is None else Stat(*outcome.stat)
         if outcome.stat is not None:
-            self._left[self._path(action.target)] = outcome.stat
+            self._left[place_path(action.target)] = outcome.stat
         if not isinstance(action, MakeDirectory | SetAttr):
             applied.gone.extend(action.gone)
         if isinstance(action, Remove):
@@ -343,7 +336,7 @@ class ActionRunner:
             return
         if isinstance(action, Move):
             self._unplaced.pop(path, None)
-            applied.moved.append((path, self._path(action.target), action.exchange))
+            applied.moved.append((path, place_path(action.target), action.exchange))
             there = self._left.get(path) if action.exchange else None
             applied.rows.extend(_moved_row(row, stat, None if there is None else Stat(*there)) for row in action.rows)
             return
@@ -352,6 +345,15 @@ class ActionRunner:
         applied.rows.extend(replace(row, stat=stat) for row in action.rows)
         if stat is not None and not isinstance(path, ParkedPath):
             applied.local.append(LocalRow(path, _content(action), _executable(action), stat))
+
+
+def place_path(place: Place) -> Path:
+    """Return where a place of a plan is on disk, from the root."""
+    if isinstance(place, Parked):
+        return parked_path(place.number)
+    if isinstance(place, InParked):
+        return parked_path(place.parked.number, place.below)
+    return place
 
 
 def _moved_row(row: SyncedRow, target: Stat | None, source: Stat | None) -> SyncedRow:

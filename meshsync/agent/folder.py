@@ -43,6 +43,7 @@ from meshsync.agent.replica import Replica
 from meshsync.agent.resolver import Resolver
 from meshsync.agent.safeguard import Safeguard
 from meshsync.agent.sought import Sought, Sources
+from meshsync.agent.spares import path_of_spare
 from meshsync.agent.staged import Staged
 from meshsync.agent.uploader import Uploader
 from meshsync.chunking.cut import CutParams
@@ -51,7 +52,7 @@ from meshsync.crypto.folder_keys import FolderKeys
 from meshsync.crypto.identity import DeviceKeys
 from meshsync.errors import ConfigError, MeshsyncError, ResourceError, SourceUnavailable
 from meshsync.folder.apply import Applier
-from meshsync.folder.names import ANY_NAME, NameRules
+from meshsync.folder.names import ANY_NAME, CONTROL_NAME, NameRules
 from meshsync.folder.probe import name_rules
 from meshsync.folder.reader import read_ranges
 from meshsync.folder.root import Root, open_root
@@ -150,7 +151,7 @@ class Folder:
         self.synced = SyncedTree(self._store.synced())
         self.durability = Durability(runtime, self.replica, self.synced.rows, self.peers, self.watch.convicted)
         self._partial = PartialRows(self.database)
-        self._local = LocalChunks(self.chunk_rows, self._read_ranges, self.synced.path_of, self.keys, self._stale)
+        self._local = LocalChunks(self.chunk_rows, self._read_ranges, self._place_of, self.keys, self._stale)
         self.fetcher = Fetcher(runtime, self._open_answer, self._fetched, self._note_damaged)
         sources = Sources(self.fetcher.source_names, self._is_at_a_relay)
         self.sought = Sought(runtime, self.meta, self.synced, lambda: self.replica.view, sources)
@@ -379,8 +380,11 @@ class Folder:
     def _read_ranges(self, path: TreePath, ranges: Sequence[tuple[int, int]]) -> list[bytes | None]:
         return [None] * len(ranges) if self._root is None else read_ranges(self._root, path, ranges)
 
+    def _place_of(self, node: NodeId) -> TreePath | None:
+        return path_of_spare(node) or self.synced.path_of(node)
+
     def _stale(self, path: TreePath) -> None:
-        if self.loop is not None:
+        if self.loop is not None and path[0] != CONTROL_NAME:
             asyncio_safe = self.loop.look_at
             self._call_soon(lambda: asyncio_safe([path]))
 

@@ -22,6 +22,7 @@ from meshsync.agent.observer import Hashed, Observation, Observer, display
 from meshsync.agent.replica import Replica
 from meshsync.agent.safeguard import Safeguard
 from meshsync.agent.sought import Sought
+from meshsync.agent.spares import Spares
 from meshsync.agent.staged import Staged
 from meshsync.agent.turns import Turns
 from meshsync.agent.unfinished import Unfinished
@@ -104,6 +105,7 @@ class FolderLoop:
         )
         self.turns = Turns(self.wake.note)
         self._way = WayMaker(observer, store, synced)
+        self._spares = Spares(runtime, observer, store, synced)
         self._unpublished = NOTHING_UNPUBLISHED  # of the last plan
         self._only_here: set[Path] = set()
         self._on_change = on_change
@@ -262,6 +264,7 @@ class FolderLoop:
                 self._replan = False
             self._take_plan(plan, scope, full)
         moved = await self._apply_ready()
+        await self._spares.review(self._replica.view)
         self.phase = "in sync" if not self._unfinished else "syncing"
         return moved or bool(self._pending or self._replan or self.decisions or self.turns)
 
@@ -504,6 +507,7 @@ class FolderLoop:
         jobs = [self._runtime.in_thread(self._runner.prepare, part, staged) for part in parts]
         tasks = [self._runtime.spawn(job, "prepare files") for job in jobs]
         prepared = [await task for task in tasks]
+        prepared.append(await self._spares.keep(actions, self._replica.view))
         applied = await self._runtime.in_thread(self._runner.run, actions, staged, prepared)
         self._unrecorded = (groups, staged, applied)
         await self._record_applied()

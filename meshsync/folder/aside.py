@@ -32,7 +32,7 @@ def set_aside(root: Root, path: RelativePath, label: bytes, expected: Stat, *, s
     is not what lies there, or the label has such a path already.
     """
     try:
-        _make_directories(root, (*kept_path(label), *path[:-1]))
+        make_directories(root, (*kept_path(label), *path[:-1]))
         return _keep(root, path, (*kept_path(label), *path), expected, stays=stays)
     except OSError as error:
         return faults.blocked(error)
@@ -71,7 +71,7 @@ def _keep(root: Root, path: RelativePath, target: RelativePath, expected: Stat, 
         return Done(now.stat if now is not None else None)
 
 
-def _make_directories(root: Root, path: RelativePath) -> None:
+def make_directories(root: Root, path: RelativePath) -> None:
     """Make what is missing of the directories of `path`, each durable before the next. Raises OSError."""
     for depth in range(2, len(path) + 1):
         with root.directory(path[: depth - 1]) as fd:

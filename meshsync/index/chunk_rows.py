@@ -61,6 +61,11 @@ class ChunkRows:
         self._db.execute("DELETE FROM chunk WHERE file = ?", rows[0])
         return int(rows[0][0])
 
+    def files_named(self, mark: bytes) -> list[NodeId]:
+        """Return the recorded files whose names end with `mark`."""
+        rows = self._db.execute("SELECT node FROM file WHERE substr(node, -?) = ?", (len(mark), mark))
+        return [NodeId(bytes(node)) for (node,) in rows]
+
     def file_chunks(self, node: NodeId) -> list[tuple[ChunkId, int]]:
         """Return (id, size) of the file's chunks in order; empty if none are recorded."""
         return [

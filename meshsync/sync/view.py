@@ -78,11 +78,15 @@ class View:
     def is_shown(self, name: Dot) -> bool:
         """Tell whether the content of a version shows somewhere: not once it is replaced or removed, nor as long as it
         adds nothing to another version that shows in its place (a touch of what that one replaced)."""
+        return self.shown_as(name) is not None
+
+    def shown_as(self, name: Dot) -> Face | None:
+        """Return the face that shows the content of a version, None if it is not shown."""
         version = self.versions.get(name)
         if version is None or not version.live:
-            return False
+            return None
         faces = self.nodes[version.owner].faces
-        return any(name in face.versions and face.content == version.content for face in faces)
+        return next((face for face in faces if name in face.versions and face.content == version.content), None)
 
     def live_versions(self, node: NodeId) -> tuple[Version, ...]:
         """Return the live versions that belong to `node`, latest stamp first."""

@@ -7,6 +7,8 @@ from typing import Any
 from meshsync.content.record import Kind
 from meshsync.folder import attributes, control
 from meshsync.folder.names import CONTROL_NAME
+from meshsync.folder.spare import SPARE_NAME
+from meshsync.ids import Dot
 from tests.sim.book import Book
 from tests.sim.device import SimDevice
 from tests.sim.disk import Inode
@@ -66,10 +68,16 @@ def nothing_torn(book: Book, device: SimDevice, user: User) -> None:
 
 
 def nothing_staged(device: SimDevice) -> None:
-    """Nothing is left in the control directory but the marker and an empty staging area."""
+    """Nothing is left in the control directory but the marker, an empty staging area, and what may be needed again."""
     area = device.disk.root.entries[CONTROL_NAME]
-    left = set(area.entries) - {control.MARKER_NAME, control.STAGING_NAME}
+    left = set(area.entries) - {control.MARKER_NAME, control.STAGING_NAME, SPARE_NAME}
     left |= set(area.entries[control.STAGING_NAME].entries)
+    assert device.folder is not None
+    view, spare = device.folder.replica.view, area.entries.get(SPARE_NAME)
+    for name in () if spare is None else spare.entries:
+        version = view.version(Dot(bytes.fromhex(name.decode())))
+        if version is None or not version.live:
+            left.add(name)
     if left:
         raise Wrong(f"device {device.number} has left {sorted(left)} in its control directory")
 
