@@ -83,10 +83,13 @@ def known_descendant(rows: Group, row: LocalRow, view: View) -> SyncedRow | None
 def joined_file(shown: Shown, row: LocalRow, view: View) -> SyncedRow | None:
     """Return the synced row of a file found where the view shows a node that this disk never had.
 
-    Equal to any version of the node, it is that version; None if it equals none.
+    Equal to any version of the node, it is that version; None if it equals none. One that was removed and not replaced
+    is over: who has its content again means what lies there, for what else is shown came from somebody else.
     """
     for face in shown.faces:
         for version in _versions(view, face.node, row.content):
+            if not (version.live or version.replaced):
+                continue
             old = synced_row(shown, face.node, 0, row)
             return _taken(old, version, row)
     return None
