@@ -433,6 +433,14 @@ FAULTS = (
         ("tests/agent/test_agent_spares.py", "tests/sync/test_spare.py"),
     ),
     Fault(
+        "what comes back with the content that was removed is an older copy",
+        "P1",
+        "meshsync/sync/settle.py",
+        "            if not (version.live or version.replaced):\n                continue\n",
+        "",
+        ("tests/sync/test_found_again.py",),
+    ),
+    Fault(
         "a touch of what is known to be edited is published",
         "P2",
         "meshsync/sync/reconcile.py",
@@ -484,8 +492,8 @@ FAULTS = (
         "a version that shows nowhere waits for a relay for ever",
         "P9",
         "meshsync/sync/view.py",
-        "        return any(name in face.versions and face.content == version.content for face in faces)\n",
-        "        return any(name in face.versions for face in faces)\n",
+        "        return next((face for face in faces if name in face.versions and face.content == version.content), None)\n",
+        "        return next((face for face in faces if name in face.versions), None)\n",
         ("tests/sync/test_mtimes.py",),
     ),
     Fault(
