@@ -492,8 +492,8 @@ FAULTS = (
         "a version that shows nowhere waits for a relay for ever",
         "P9",
         "meshsync/sync/view.py",
-        "        return next((face for face in faces if name in face.versions and face.content == version.content), None)\n",
-        "        return next((face for face in faces if name in face.versions), None)\n",
+        " if name in face.versions and face.content == version.content), None)\n",
+        " if name in face.versions), None)\n",
         ("tests/sync/test_mtimes.py",),
     ),
     Fault(
