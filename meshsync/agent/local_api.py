@@ -1,6 +1,8 @@
 """The local API: HTTP over a Unix socket that only this user can open.
 
-Invariant: the socket's file mode is the access check, so the mode is 0600 before the first connection is accepted.
+Invariant: nobody but this user's processes is answered. The socket's mode is 0600 before the first connection is
+accepted; and where a file system does not keep modes, or the socket was opened up, the kernel is asked who connected
+before a byte is read.
 Every answer is JSON of `api_schema`, a problem, a byte stream of one version, or a stream of events.
 """
 
@@ -9,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import logging
 import os
 import socket
 import stat
@@ -23,6 +26,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 from starlette.routing import Route as HttpRoute
+from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from meshsync.agent.api_routes import ROUTES, Call, Route, absolute, decode_body, number
 from meshsync.agent.api_schema import Problem, Schema
@@ -31,6 +35,7 @@ from meshsync.agent.jobs import Jobs
 from meshsync.agent.metrics import render
 from meshsync.agent.operations import Operations
 from meshsync.agent.problems import http_status, problem_of
+from meshsync.agent.socket_user import may_ask, user_of_peer
 from meshsync.errors import ConfigError, MeshsyncError, TransientError
 from meshsync.limits import (
     API_BACKLOG_MAX,
@@ -43,6 +48,7 @@ from meshsync.limits import (
 )
 from meshsync.runtime import Runtime
 
+log = logging.getLogger(__name__)
 PREFIX = "/api/v1"
 SOCKET_MODE = 0o600
 
@@ -74,7 +80,7 @@ class LocalApi:
         listener = _bind(path)
         config = uvicorn.Config(
             self.app,
-            http="h11",
+            http=_OwnUserOnly,
             ws="none",
             lifespan="off",
             log_config=None,
@@ -164,6 +170,17 @@ class LocalApi:
     async def _metrics(self, request: Request) -> Response:
         text = render(await self._operations.status(), await self._operations.stats())
         return Response(text, media_type="application/openmetrics-text; version=1.0.0; charset=utf-8")
+
+
+class _OwnUserOnly(H11Protocol):
+    """Ends a connection of another user's process unread and without an answer."""
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        super().connection_made(transport)
+        user = user_of_peer(transport.get_extra_info("socket"))
+        if not may_ask(user):
+            log.debug("user %d connected to the agent's socket and is not answered", user)
+            transport.abort()
 
 
 class _Server(uvicorn.Server):

@@ -16,6 +16,7 @@ from typing import Any, cast
 from urllib.parse import quote_from_bytes
 
 from meshsync.agent.home import Home
+from meshsync.agent.socket_user import user_of_peer
 from meshsync.errors import AgentNotRunning, ConfigError, MeshsyncError, PeerTimeout, TransientError
 from meshsync.limits import CLI_ANSWER_BYTES_MAX, CLI_REQUEST_TIMEOUT_S, JOB_WAIT_S_MAX, KIB, PROGRESS_AFTER_S
 
@@ -49,6 +50,10 @@ class _UnixConnection(http.client.HTTPConnection):
         self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         self.sock.settimeout(self.timeout)
         self.sock.connect(self._path)
+        if user_of_peer(self.sock) != os.geteuid():
+            # Codes and recovery words go through here: who put a socket of his own in its place is told nothing.
+            self.sock.close()
+            raise PermissionError("another user listens")
 
 
 class Client:
