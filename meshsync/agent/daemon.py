@@ -261,9 +261,7 @@ class Agent:
                 "the relay's address lacks its key",
                 next_step="Copy the whole line that 'meshsync-relay up' printed: quic://HOST:PORT#…",
             )
-        client = RelayClient(
-            self.runtime, lambda: self.endpoint, address, self._relayed, self.keys.device, self.note_change
-        )
+        client = RelayClient(self.runtime, lambda: self.endpoint, address, self._relayed, self.note_change)
         self.relays[address.device] = client
         self._tasks[f"relay {address.device.hex()}"] = self.runtime.spawn(client.run(), f"relay {address.host}")
 

@@ -49,21 +49,21 @@ class Durability:
     _counted: tuple[object, Owing] = field(init=False, default=(None, Owing()))
 
     @property
-    def relays(self) -> list[DeviceId]:
-        """The relays that the folder is to be stored at."""
-        return sorted(self.replica.membership.relays)
+    def keepers(self) -> tuple[DeviceId, ...]:
+        """The relays and backups that the folder is to be stored at."""
+        return self.replica.keepers
 
     @property
     def trusted(self) -> list[DeviceId]:
         """Those of them whose word counts."""
-        return [relay for relay in self.relays if relay not in self.convicted]
+        return [relay for relay in self.keepers if relay not in self.convicted]
 
     # --- what is there ------------------------------------------------------------------------------------------
 
     def holders(self, versions: list[Dot]) -> dict[Dot, list[DeviceId]]:
         """Return which of the folder's relays have the content of each of `versions`."""
         lacking = self.replica.versions.lacking(versions)
-        return {name: [relay for relay in self.relays if relay not in lacking.get(name, ())] for name in versions}
+        return {name: [relay for relay in self.keepers if relay not in lacking.get(name, ())] for name in versions}
 
     def acknowledged(self, versions: list[Dot]) -> set[Dot]:
         """Return those of `versions` that a relay whose word counts has."""
@@ -83,7 +83,7 @@ class Durability:
         """
         relays = self.trusted
         if not relays:
-            return Owing(not_durable=self.replica.versions.count() if self.relays else 0)
+            return Owing(not_durable=self.replica.versions.count() if self.keepers else 0)
         key = (self.replica.changes.count, self.replica.versions.revision, tuple(relays))
         if key != self._counted[0]:
             self._counted = (key, self._count(relays))
@@ -153,7 +153,7 @@ class Durability:
         return others and device not in self.linked
 
     def _within_reach(self, rows: list[VersionRow]) -> list[VersionRow]:
-        holders = self.holders([row.dot for row in rows]) if len(self.relays) > 1 else {}
+        holders = self.holders([row.dot for row in rows]) if len(self.keepers) > 1 else {}
         return [row for row in rows if holders.get(row.dot) or self._lies_here(row)]
 
     def _lies_here(self, version: VersionRow) -> bool:

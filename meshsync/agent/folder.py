@@ -132,12 +132,10 @@ class Folder:
         self.root_path = Path(os.fsdecode(self.meta.get(ROOT_KEY) or b""))
         self.name = (self.meta.get(NAME_KEY) or b"").decode()
         evidence = home.path / "evidence"
-        self.watch = RelayWatch(
-            runtime, self.id, self.database, evidence, lambda: self.replica.membership.relays, self._changed
-        )
+        self.watch = RelayWatch(runtime, self.id, self.database, evidence, lambda: self.replica.keepers, self._changed)
         self.replica.relay_heads, self.replica.relay_seen = self.watch.heads, self.watch.seen
         self.replica.heard = lambda entries: self.watch.entries(entries, device.device)
-        if self.replica.membership.relays:
+        if self.replica.keepers:
             self.watch.entries(self.replica.newest_entries(), device.device)
         self._inviter = self.meta.get(JOINING_KEY)
         self.joining = self._inviter is not None

@@ -303,8 +303,8 @@ class RelayReader:
             if places and receipt.device == self._relay and (receipt.index, receipt.head) != places[number]:
                 odd.append(data)
                 continue
-            if receipt.device != self._relay or self._relay not in self._replica.membership.relays:
-                raise AccessError("a receipt of a device that is not this folder's relay")
+            if receipt.device != self._relay or self._relay not in self._replica.keepers:
+                raise AccessError("a receipt of a device that is not to store this folder")
             record = self._replica.log_rows.stored(RecordId(receipt.record))
             if record is None:
                 continue

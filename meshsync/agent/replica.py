@@ -126,6 +126,7 @@ class Replica:
         self.keys = keys
         self.membership: Membership = replay(membership, keys.folder)
         self.membership_chain: list[OpenedMembership] = list(membership)
+        self._keepers: tuple[RecordId, tuple[DeviceId, ...]] | None = None  # of the membership head
         self._membership_at: dict[RecordId, int] = {entry.id: at for at, entry in enumerate(membership)}
         self.chains = ChainSet()
         self.view = View()
@@ -190,7 +191,7 @@ class Replica:
         was_doubted = self.meta.get(DOUBT_KEY) is not None
         self._own_is_doubted = was_doubted or (boot is not None and (boot != mark.boot or mark.since is Since.CUT_OFF))
         with self.database.transaction():
-            self.versions.account(self.membership.relays)
+            self.versions.account(self.keepers)
             self.meta.set(INDEX_PLACE_KEY, mark.place)
             self.meta.set(INDEX_BOOT_KEY, mark.boot)
             if self._own is None:
@@ -234,6 +235,14 @@ class Replica:
         """Return what this side holds."""
         chains = tuple(self.chains.heads())
         return Heads(len(self.membership_chain), self.membership.head, chains, self.applied, self.relay_heads())
+
+    @property
+    def keepers(self) -> tuple[DeviceId, ...]:
+        """The relays and backups that the folder is to be stored at."""
+        head = self.membership.head
+        if self._keepers is None or self._keepers[0] != head:
+            self._keepers = (head, self.membership.keepers())
+        return self._keepers[1]
 
     def has_membership(self, head: RecordId) -> bool:
         """Whether the membership chain here contains `head`."""
@@ -705,7 +714,7 @@ class Replica:
 
     def _write_membership(self, start: int) -> None:
         with self.database.transaction():
-            self.versions.account(self.membership.relays)
+            self.versions.account(self.keepers)
             self.log_rows.truncate_membership(start)
             for at in range(start, len(self.membership_chain)):
                 entry = self.membership_chain[at]

@@ -114,6 +114,17 @@ class Membership:
         """Return the owners that can act, in ascending order: not those whose secrets are kept off-line."""
         return [device for device in self.owners() if not self.members[device].enrolled_by]
 
+    def backups(self) -> list[DeviceId]:
+        """Return the devices that keep what they cannot read, in ascending order."""
+        return sorted(device for device, member in self.members.items() if member.role is Role.BACKUP)
+
+    def keepers(self) -> tuple[DeviceId, ...]:
+        """Return what keeps the folder's content and log sealed: its relays, then its backups.
+
+        At most FOLDER_RELAYS_MAX, which is what an entry can speak of: later ones are members, and are brought nothing.
+        """
+        return (*sorted(self.relays), *self.backups())[: limits.FOLDER_RELAYS_MAX]
+
     def knows_epoch(self, epoch: EpochId) -> bool:
         """Whether `epoch` was ever current, on the winning or the losing side of a conflict."""
         return epoch in self.epochs or epoch in self.superseded

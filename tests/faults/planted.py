@@ -563,7 +563,7 @@ FAULTS = (
     Fault(
         "a relay without room is not read any more",
         "P18",
-        "meshsync/agent/relay_client.py",
+        "meshsync/agent/at_keeper.py",
         "                except (AccessError, ResourceError, IntegrityError) as error:\n"
         "                    await waiting.after(error)\n",
         "                except AccessError as error:\n                    await waiting.after(error)\n",
