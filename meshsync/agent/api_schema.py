@@ -11,6 +11,7 @@ from typing import Any, Literal
 
 import msgspec
 
+from meshsync.agent.api_backup import KeptFolder
 from meshsync.agent.api_handouts import SharedFile
 
 Role = Literal["owner", "writer", "reader", "backup"]
@@ -102,7 +103,7 @@ class FolderState(Schema, frozen=True, kw_only=True):
     held: int = 0
     versions: int = 0
     role: Role = "owner"
-    relayed: bool = False  # a relay keeps this folder, so "durable" means something
+    relayed: bool = False  # a relay or backup keeps this folder, so "durable" means something
     freshness_unverified: bool = False  # it was recovered, and nobody but the relay said that this is its newest
     done_bytes: int = 0
     total_bytes: int = 0
@@ -129,6 +130,7 @@ class Status(Answer, frozen=True, kw_only=True):
     devices: list[DeviceState] = []
     folders: list[FolderState] = []
     shared_files: list[SharedFile] = []
+    backups: list[KeptFolder] = []
     saved: Saved = Saved()
 
 
@@ -240,7 +242,7 @@ class JoinRequest(Schema, frozen=True, kw_only=True):
 
 
 class JoinResult(Answer, frozen=True, kw_only=True):
-    """A folder that was joined and has its first complete copy of the inviter's tree."""
+    """A folder that was joined and has its first complete copy of the inviter's tree, unless it is kept as a backup."""
 
     folder: str
     name: str
@@ -250,6 +252,7 @@ class JoinResult(Answer, frozen=True, kw_only=True):
     files: int
     bytes: int
     is_file: bool = False  # `path` is one file that was handed over, not a folder
+    is_backup: bool = False  # what `path` holds is sealed, and members bring it from now on
 
 
 class Member(Schema, frozen=True, kw_only=True):
@@ -368,10 +371,14 @@ class RemovalResult(Answer, frozen=True, kw_only=True):
 
 
 class LeaveResult(Answer, frozen=True, kw_only=True):
-    """The folder is forgotten here. `told`: a relay or another member knows of it."""
+    """The folder is forgotten here. `told`: a relay or another member knows of it.
+
+    `was_backup`: what this device kept of it, sealed, is removed.
+    """
 
     done: bool = True
     told: bool = True
+    was_backup: bool = False
 
 
 class FolderRequest(Schema, frozen=True, kw_only=True):

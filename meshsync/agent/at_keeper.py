@@ -173,6 +173,18 @@ class FolderAtKeeper:
             pause = min(pause * 2, DIAL_PAUSE_S_MAX)
         await self._take_content(source)
 
+    async def tell_members(self) -> None:
+        """Bring the membership chain and nothing else: to a backup that was removed. Raises MeshsyncError."""
+        if not await self._runtime.in_thread(self._membership_records):
+            return
+        conversation = RelayConversation(await self._link.open_stream(Priority.INTERACTIVE))
+        try:
+            await conversation.send(Attach(self._folder.replica.folder))
+            await conversation.expect(Attached)
+            await self._send(conversation, self._membership_records())
+        finally:
+            conversation.reset()
+
     async def _take_content(self, source: RelaySource) -> None:
         """All that is still asked of a relay that is convicted: content, whose every chunk is checked by its id."""
         self._folder.relay_problem(self._keeper, "")

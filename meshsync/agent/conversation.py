@@ -19,7 +19,7 @@ class _Conversation(Generic[M]):
     def __init__(
         self, stream: Stream, pack: Callable[[M], tuple[int, bytes]], unpack: Callable[[int, bytes], M]
     ) -> None:
-        self._framed = FramedStream(stream)
+        self.framed = self._framed = FramedStream(stream)
         self._pack = pack
         self._unpack = unpack
         self._sending = asyncio.Lock()
@@ -33,6 +33,14 @@ class _Conversation(Generic[M]):
         """Return the next message, or None when the peer has finished. Raises PeerError, LinkClosed."""
         frame = await self._framed.receive_frame()
         return None if frame is None else self._unpack(*frame)
+
+    async def look(self) -> int | None:
+        """Return the type of the next frame, which `receive` then takes; None at the end. As `receive` raises."""
+        frame = await self._framed.receive_frame()
+        if frame is None:
+            return None
+        self._framed.unread(frame)
+        return frame[0]
 
     async def expect(self, kind: type[K]) -> K:
         """Return the next message, which must be a `kind`.

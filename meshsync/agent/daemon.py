@@ -10,9 +10,13 @@ import contextlib
 import logging
 from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from meshsync.agent import device_key, folder_home
+from meshsync.agent.at_keeper import FolderAtKeeper
+from meshsync.agent.backup_folder import BackupFolder
+from meshsync.agent.backups import Backups
 from meshsync.agent.changes import Changes
 from meshsync.agent.code_serving import serve_code
 from meshsync.agent.code_talk import DirectTalk, Talk
@@ -91,6 +95,7 @@ class Agent:
         self.relays: dict[DeviceId, RelayClient] = {}
         self.invitations = Invitations(runtime, self.folders.values)
         self.codes = Codes(runtime, self.invitations.admits)
+        self.backups = Backups(runtime, home.path, self._backups_changed)
         self.handouts = Handouts(self, self.invitations.admits)
         self.started_s = runtime.monotonic()
         self.stopping = asyncio.Event()
@@ -105,6 +110,8 @@ class Agent:
         self._tasks: dict[str, asyncio.Task[None]] = {}
         self._background: dict[asyncio.Task[None], None] = {}
         self._announced: tuple[bytes, ...] = ()
+        self._room = Changes()  # noted when what a backup had no room for is to be offered again
+        self._backed_up: frozenset[DeviceId] = frozenset()
 
     # --- life ---------------------------------------------------------------------------------------------
 
@@ -121,7 +128,8 @@ class Agent:
             Sheets, runtime, self.home, self.keys, self.options.name, self.options.person
         )
         policy = Policy(
-            discovery_keys=lambda: (*self._discovery_keys(), *self._earlier_keys()), authorize=self._authorize
+            discovery_keys=lambda: (*self._discovery_keys(), *self._earlier_keys(), *self._backup_keys()),
+            authorize=self._authorize,
         )
         self.endpoint = await self._machine.open_endpoint(
             runtime, self.keys, self.options.listen or "0.0.0.0:0", self.options.engine or "qh3", policy
@@ -130,7 +138,7 @@ class Agent:
         self.dialer = Dialer(
             runtime,
             self.endpoint,
-            lambda: {key: key for key in (*self._folder_keys(), *self._earlier_keys(), *self.joining, *self.seeking)},
+            self._keys_to_dial,
             self._linked,
             lambda device: self.links.get(device) is not None,
             self._dialed,
@@ -145,6 +153,9 @@ class Agent:
             except ResourceError as error:
                 self.unopened[found.folder] = error
                 self.keep_running(self._open_later(found), "open folder")
+        await self.backups.start(self.keys)
+        for kept in self.backups.folders.values():
+            self.dialer.add(kept.note.addresses, kept.discovery_key)
         self._tasks["accept"] = runtime.spawn(self._accept(), "accept links")
         self._tasks["refresh"] = runtime.spawn(self._refresh_loop(), "refresh")
         for discovery in self._discoveries:
@@ -165,6 +176,7 @@ class Agent:
         await self.links.close()
         for folder in self.folders.values():
             await folder.close()
+        await self.backups.close()
         await self.endpoint.close()
 
     def keep_running(self, work: Coroutine[Any, Any, None], name: str) -> asyncio.Task[None]:
@@ -279,12 +291,21 @@ class Agent:
         """Return keys of epochs that ended: a member that was off then is recognised by them."""
         return tuple(key for folder in self.folders.values() if not folder.parted for key in folder.earlier_keys())
 
+    def _backup_keys(self) -> tuple[bytes, ...]:
+        """Return keys of the backups of folders here, which hold no key of the folder."""
+        return tuple(key for folder in self.folders.values() if not folder.parted for key in folder.backup_keys())
+
+    def _keys_to_dial(self) -> dict[bytes, bytes]:
+        keys = (*self._folder_keys(), *self._earlier_keys(), *self._backup_keys(), *self.joining, *self.seeking)
+        return {key: key for key in keys}
+
     def _discovery_keys(self) -> tuple[bytes, ...]:
         """Return what to be found by; what newcomers look for comes first, for it is open for minutes only."""
-        return (*self.codes.discovery_keys(), *self.invitations.discovery_keys(), *self._folder_keys())
+        of_folders = (*self._folder_keys(), *self.backups.discovery_keys())
+        return (*self.codes.discovery_keys(), *self.invitations.discovery_keys(), *of_folders)
 
     def _knows(self, device: DeviceId) -> bool:
-        return any(folder.knows(device) for folder in self.folders.values())
+        return self.backups.knows(device) or any(folder.knows(device) for folder in self.folders.values())
 
     def _authorize(self, device: DeviceId) -> str | None:
         if self._knows(device):
@@ -300,7 +321,55 @@ class Agent:
         return key in self.seeking or key in self.joining or self._knows(device)
 
     def _make_link(self, link: Link) -> MemberLink:
-        return MemberLink(self.runtime, link, folders=self.folders.values, pair=self._pair, code=self._code)
+        return MemberLink(
+            self.runtime,
+            link,
+            folders=self.folders.values,
+            pair=self._pair,
+            code=self._code,
+            keep=self._keep,
+            kept=self.backups.serve,
+        )
+
+    async def _keep(self, link: Link, name: FolderId) -> None:
+        """Bring a folder to the backup at the other end of `link`, and to one that was removed that it was."""
+        folder = self.folders[name]
+        at_backup = FolderAtKeeper(self.runtime, link, folder, f"backup {short(link.peer)}", self._room)
+        if folder.knows(link.peer):
+            await at_backup.run()
+            return
+        with contextlib.suppress(MeshsyncError):
+            await at_backup.tell_members()
+
+    def _backups_changed(self) -> None:
+        """Members of a folder that is kept here may be others than before."""
+        members = frozenset(
+            device
+            for folder in self.backups.folders.values()
+            if folder.membership is not None and not folder.parted
+            for device in folder.membership.members
+        )
+        if members == self._backed_up:
+            self.note_change()
+            return
+        gone, self._backed_up = self._backed_up - members, members
+        for kept in self.backups.folders.values():
+            if kept.parted:
+                self.dialer.remove(kept.note.addresses)
+        for device in gone:
+            link = self.links.get(device)
+            if link is not None and not self._knows(device):
+                link.close("no folder in common")
+        self.refresh()
+
+    async def begin_backup(
+        self, folder: FolderId, root: Path | None, name: str, addresses: tuple[str, ...], chain: list[bytes]
+    ) -> BackupFolder:
+        """Keep a folder that this device was admitted to as a backup from now on. Raises as `Backups.add`."""
+        kept = await self.backups.add(folder, root, name, addresses, chain)
+        self.dialer.add(addresses, kept.discovery_key)
+        self.refresh()
+        return kept
 
     def _linked(self, address: str) -> bool:
         return any(member.link.address == address for member in self.links.all())
@@ -383,6 +452,7 @@ class Agent:
         self.links.refresh()
         for relay in self.relays.values():
             relay.refresh()
+        self._room.note()
         self.dialer.refresh()
         self.note_change()
 

@@ -80,6 +80,7 @@ class Dialer:
         self._found: dict[tuple[str, ...], Found] = {}
         self._fixed: dict[tuple[str, ...], bytes] = {}
         self.unavailable: str = ""
+        self._closed = False
 
     def report(self, event: Event) -> None:
         """Take one finding of a discovery."""
@@ -125,7 +126,7 @@ class Dialer:
 
     def _start(self, addresses: tuple[str, ...], key: bytes) -> None:
         before = self._targets.get(addresses)
-        if before is not None and before.is_dialled and before.key == key:
+        if self._closed or (before is not None and before.is_dialled and before.key == key):
             return
         if before is not None:
             before.stop()
@@ -168,7 +169,8 @@ class Dialer:
             pause = min(pause * 2, DIAL_PAUSE_S_MAX)
 
     async def close(self) -> None:
-        """Stop every attempt."""
+        """Stop every attempt, and begin none any more: the links that end from now on are not dialled again."""
+        self._closed = True
         tasks = [target.task for target in self._targets.values() if target.task is not None]
         for task in tasks:
             task.cancel()

@@ -47,6 +47,7 @@ from meshsync.agent.spares import path_of_spare
 from meshsync.agent.staged import Staged
 from meshsync.agent.uploader import Uploader
 from meshsync.chunking.cut import CutParams
+from meshsync.content.backup import discovery_key
 from meshsync.content.seal import BlobKind
 from meshsync.crypto.folder_keys import FolderKeys
 from meshsync.crypto.identity import DeviceKeys
@@ -69,6 +70,7 @@ from meshsync.metalog.fields import ChainHead
 from meshsync.metalog.membership_entry import open_membership
 from meshsync.metalog.membership_history import Told, tell
 from meshsync.metalog.record_log import GENESIS_HEAD
+from meshsync.roles import Role
 from meshsync.runtime import Runtime
 from meshsync.sync.disk_rows import Intent, LocalRow, SyncedRow
 from meshsync.sync.disk_rows import Path as TreePath
@@ -445,6 +447,17 @@ class Folder:
         """Whether the folder is shared with `device`."""
         shared = self.leaving or not self.parted
         return shared and self.replica.membership.is_member(device)
+
+    def is_backup(self, device: DeviceId) -> bool:
+        """Whether `device` keeps the folder without reading it, or did until it was removed: then it is told so."""
+        role = self.replica.membership.role(device)
+        gone = self.told.departures.get(device)
+        return role is Role.BACKUP or (role is None and gone is not None and gone.role is Role.BACKUP)
+
+    def backup_keys(self) -> list[bytes]:
+        """Return by what backups of the folder are recognised, also those that were removed."""
+        gone = [device for device, one in self.told.departures.items() if one.role is Role.BACKUP]
+        return [discovery_key(self.id, device) for device in (*self.replica.membership.backups(), *gone)]
 
     def earlier_keys(self) -> list[bytes]:
         """Return the discovery keys of the last epochs before the present one."""

@@ -61,18 +61,13 @@ async def join_folder(agent: Agent, ticket: Ticket, path: str, first: DeviceId |
     `first` is the relay through which the inviter was met: it is asked before the inviter is looked for. Raises
     TicketInvalid, ConfigError (unusable path), SourceUnavailable (nobody who has the folder is reachable).
     """
-    if ticket.folder in agent.folders:
-        present = agent.folders[ticket.folder]
-        what = "this device has the folder already" if present.handout is None else "this device has the file already"
-        raise ConfigError(what, folder=present.name, next_step="meshsync status")
-    if ticket.expires_s < agent.runtime.wall_time_ns() // 10**9:
-        raise TicketInvalid("the ticket has expired", next_step="Ask for a new ticket: meshsync share")
+    check_unused(agent, ticket)
     root, place = None, None
     if ticket.is_file:
         place = await _prepare_place(agent, path)
     elif path:
         root = await _prepare_root(agent, path)
-    chain, via = await _become_member(agent, ticket, first)
+    chain, via = await become_member(agent, ticket, first)
     opened = [open_membership(data) for data in chain]
     membership = replay(opened, ticket.folder)
     keys = keys_from_boxes(membership, ticket.keys.device, ticket.keys.box_secret)
@@ -89,6 +84,20 @@ async def join_folder(agent: Agent, ticket: Ticket, path: str, first: DeviceId |
     folder = await agent.open_folder(home)
     folder.replica.ticket_keys = ticket.keys
     return folder, via
+
+
+def check_unused(agent: Agent, ticket: Ticket) -> None:
+    """Raise ConfigError if this device has the ticket's folder, TicketInvalid if the ticket has expired."""
+    if ticket.folder in agent.folders:
+        present = agent.folders[ticket.folder]
+        what = "this device has the folder already" if present.handout is None else "this device has the file already"
+        raise ConfigError(what, folder=present.name, next_step="meshsync status")
+    kept = agent.backups.folders.get(ticket.folder)
+    if kept is not None:
+        next_step = f"To read it here, end that first: meshsync leave {kept.name}"
+        raise ConfigError("this device keeps the folder as a backup", folder=kept.name, next_step=next_step)
+    if ticket.expires_s < agent.runtime.wall_time_ns() // 10**9:
+        raise TicketInvalid("the ticket has expired", next_step="Ask for a new ticket: meshsync share")
 
 
 async def arrived(agent: Agent, folder: Folder) -> Path:
@@ -154,8 +163,11 @@ async def _prepare_root(agent: Agent, path: str) -> Path:
         raise ConfigError(f"the directory cannot be made: {error.strerror}", path=path) from error
 
 
-async def _become_member(agent: Agent, ticket: Ticket, first: DeviceId | None) -> tuple[list[bytes], str]:
-    """Return the membership chain with this device's admission, and the route."""
+async def become_member(agent: Agent, ticket: Ticket, first: DeviceId | None) -> tuple[list[bytes], str]:
+    """Return the membership chain with this device's admission, and the route.
+
+    Raises TicketInvalid, SourceUnavailable (nobody who has the folder is reachable).
+    """
     refused: MeshsyncError | None = None
     for text in ticket.relays:
         if first is not None and parse_relay_address(text).device == first:

@@ -22,6 +22,7 @@ from meshsync.ids import DeviceId, FolderId, short
 from meshsync.limits import FOLLOW_RETRY_S, SERVED_STREAMS_MAX
 from meshsync.runtime import Runtime
 from meshsync.transport.base import Link, Priority
+from meshsync.transport.framed import FramedStream
 from meshsync.wire.peer_messages import (
     CodeAsk,
     CodeRefused,
@@ -32,6 +33,7 @@ from meshsync.wire.peer_messages import (
     OpenChunks,
     PairRequest,
 )
+from meshsync.wire.relay_messages import is_relay_frame
 
 log = logging.getLogger(__name__)
 
@@ -61,6 +63,9 @@ class SharedFolder(Protocol):
     def knows(self, device: DeviceId) -> bool:
         """Whether `device` is a member."""
 
+    def is_backup(self, device: DeviceId) -> bool:
+        """Whether `device` keeps the folder without reading it: it is spoken with as with a relay."""
+
     def farewell(self, device: DeviceId) -> Heads | None:
         """Return what a device that was a member and is none is still told; None if it never was one, or is one."""
 
@@ -75,12 +80,27 @@ PairHandler = Callable[[Conversation, PairRequest, DeviceId], Awaitable[None]]
 CodeHandler = Callable[[Conversation, CodeAsk, Link], Awaitable[None]]
 
 
+KeepHandler = Callable[[Link, FolderId], Coroutine[Any, Any, None]]
+KeptHandler = Callable[[FramedStream, Link], Awaitable[None]]
+
+
+async def _no_backup(framed: FramedStream, link: Link) -> None:
+    raise MalformedMessage("this device is no backup")
+
+
+async def _no_keeping(link: Link, folder: FolderId) -> None:
+    return
+
+
 async def _no_codes(conversation: Conversation, ask: CodeAsk, link: Link) -> None:
     await conversation.send(CodeRefused())
 
 
 class MemberLink:
-    """Runs until the link ends. `folders()` are those of this device; `pair` and `code` serve newcomers' streams."""
+    """Runs until the link ends. `folders()` are those of this device; `pair` and `code` serve newcomers' streams.
+
+    `keep` brings a folder to the peer if it is a backup of it; `kept` serves what this device is itself a backup of.
+    """
 
     def __init__(
         self,
@@ -90,12 +110,16 @@ class MemberLink:
         folders: Callable[[], Iterable[SharedFolder]],
         pair: PairHandler,
         code: CodeHandler = _no_codes,
+        keep: KeepHandler = _no_keeping,
+        kept: KeptHandler = _no_backup,
     ) -> None:
         self.link = link
         self._runtime = runtime
         self._folders = folders
         self._pair = pair
         self._code = code
+        self._keep = keep
+        self._kept = kept
         self._tasks: set[asyncio.Task[None]] = set()
         self._refused: dict[FolderId, asyncio.Future[None]] = {}
         self._following: dict[FolderId, asyncio.Task[None]] = {}
@@ -121,7 +145,7 @@ class MemberLink:
 
     def refresh(self) -> None:
         """Begin to follow folders that became shared with the peer; stop those that are no more, or paused."""
-        shared = {f.replica.folder: f for f in self._folders() if f.knows(self.link.peer) and not f.paused}
+        shared = {f.replica.folder: f for f in self._folders() if self._shares(f)}
         for folder, task in list(self._following.items()):
             if folder not in shared:
                 task.cancel()
@@ -132,7 +156,14 @@ class MemberLink:
         for folder, service in shared.items():
             task_before = self._following.get(folder)
             if task_before is None or task_before.done():
-                self._following[folder] = self._spawn(self._follow(service), "follow log")
+                if service.is_backup(self.link.peer):
+                    self._following[folder] = self._spawn(self._keep(self.link, folder), "bring to backup")
+                else:
+                    self._following[folder] = self._spawn(self._follow(service), "follow log")
+
+    def _shares(self, folder: SharedFolder) -> bool:
+        peer = self.link.peer
+        return not folder.paused and (folder.knows(peer) or folder.is_backup(peer))
 
     def _spawn(self, work: Coroutine[Any, Any, None], name: str) -> asyncio.Task[None]:
         task = self._runtime.spawn(work, f"{name} {short(self.link.peer)}")
@@ -149,6 +180,9 @@ class MemberLink:
 
     async def _serve(self, conversation: Conversation) -> None:
         try:
+            if is_relay_frame(await conversation.look()):
+                await self._kept(conversation.framed, self.link)
+                return
             message = await conversation.receive()
             if message is not None:
                 await self._dispatch(conversation, message)

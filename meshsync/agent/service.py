@@ -19,6 +19,7 @@ from meshsync.agent import (
     versions_report,
 )
 from meshsync.agent import api_schema as api
+from meshsync.agent.backup_joining import join_as_backup
 from meshsync.agent.code_joining import Exchanged, exchange_code
 from meshsync.agent.daemon import Agent
 from meshsync.agent.decisions import Verb
@@ -68,6 +69,9 @@ class Service:
     async def share(self, request: api.ShareRequest, progress: Progress) -> api.ShareResult:
         path = Path(request.path)
         path, is_file = await self._agent.runtime.in_thread(lambda: (path.resolve(), path.is_file()))
+        if is_file and request.role == "backup":
+            what, following = "only a folder can be backed up", f"meshsync share --backup {path.parent}"
+            raise ConfigError(what, path=str(path), next_step=following)
         if is_file:
             folder, ticket = await hand_out(self._agent, path, request.this_version, request.expires_s, progress)
         else:
@@ -90,8 +94,6 @@ class Service:
         """Invite to the folder at `path`, which is made one if it is none."""
         if request.this_version:
             raise ConfigError("only of one file this version can be shared", path=str(path))
-        if request.role == "backup":
-            raise ConfigError("a device that keeps only what it cannot read is not supported yet", path=str(path))
         async with self._setting_up:
             folder = await self._shared_folder(path)
         while folder.loop is None or not folder.loop.scanned or folder.loop.counts()[0]:
@@ -134,6 +136,8 @@ class Service:
             if code is not None:
                 found = await exchange_code(agent, code, request.address)
             assert found is not None
+            if found.ticket.role is Role.BACKUP:
+                return await self._join_as_backup(found, request.path)
             folder, via = await join_folder(agent, found.ticket, request.path, first=found.relay)
         while True:
             count = agent.changes.count
@@ -145,7 +149,7 @@ class Service:
         place = folder.root_path if folder.handout is None else await arrived(agent, folder)
         names = agent.names()
         inviter = found.ticket.inviter
-        route: api.LinkPath = "relay" if via == "relay" else ("lan" if via == "lan" else "direct")
+        route = _route(via)
         return api.JoinResult(
             folder=folder.id.hex(),
             name=folder.name,
@@ -155,6 +159,19 @@ class Service:
             files=state.files,
             bytes=state.bytes,
             is_file=folder.handout is not None,
+        )
+
+    async def _join_as_backup(self, found: Exchanged, path: str) -> api.JoinResult:
+        kept, via = await join_as_backup(self._agent, found.ticket, path, first=found.relay)
+        return api.JoinResult(
+            folder=kept.id.hex(),
+            name=kept.name,
+            path=str(kept.root),
+            device=short(found.ticket.inviter),
+            route=_route(via),
+            files=0,
+            bytes=0,
+            is_backup=True,
         )
 
     async def recovery(self) -> api_recovery.RecoveryStatus:
@@ -191,6 +208,12 @@ class Service:
             return await members_acts.unshare(self._agent, folder, request)
 
     async def leave(self, folder: str) -> api.LeaveResult:
+        kept = self._agent.backups.named(folder)
+        if kept is not None:
+            self._agent.dialer.remove(kept.note.addresses)
+            await self._agent.backups.forget(kept)
+            self._agent.refresh()
+            return api.LeaveResult(told=kept.parted, was_backup=True)
         left = versions_report.find_folder(self._agent, folder)
         with self._agent.handouts.kept_open(left):
             return await members_acts.leave(self._agent, left)
@@ -339,6 +362,11 @@ class Service:
 
     async def stop(self) -> None:
         self._agent.stopping.set()
+
+
+def _route(via: str) -> api.LinkPath:
+    """Return how a folder was joined."""
+    return "relay" if via == "relay" else ("lan" if via == "lan" else "direct")
 
 
 def _after_waiting(folders: list[Folder]) -> str:

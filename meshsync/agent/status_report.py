@@ -6,7 +6,7 @@ import datetime
 from importlib.metadata import version
 
 from meshsync.agent import api_schema as api
-from meshsync.agent import members_health, watch_health
+from meshsync.agent import backup_report, members_health, watch_health
 from meshsync.agent.daemon import Agent
 from meshsync.agent.folder import Folder
 from meshsync.agent.link_table import route
@@ -26,8 +26,8 @@ def time_text(time_ns: int) -> str:
 
 
 def is_relayed(folder: Folder) -> bool:
-    """Whether a relay stores the folder."""
-    return bool(folder.replica.membership.relays)
+    """Whether a relay or backup stores the folder."""
+    return bool(folder.replica.keepers)
 
 
 def not_durable(folder: Folder) -> int:
@@ -52,7 +52,16 @@ def exchanging(agent: Agent, folder: Folder) -> bool:
             return True
         if relay not in folder.refusals and folder.relay_rows.unseen_entries(relay, 1):
             return True
-    return False
+    return any(_bringing(folder, backup) for backup in folder.replica.membership.backups())
+
+
+def _bringing(folder: Folder, backup: DeviceId) -> bool:
+    """Whether a backup that is linked lacks entries, or this device those that it has."""
+    if backup not in folder.linked_relays or folder.watch.is_convicted(backup):
+        return False
+    if not folder.reader(backup).caught_up:
+        return True
+    return backup not in folder.refusals and bool(folder.relay_rows.unseen_entries(backup, 1))
 
 
 def in_sync(agent: Agent, folder: Folder) -> bool:
@@ -167,12 +176,13 @@ def health(agent: Agent) -> list[api.HealthItem]:
         items += members_health.items(folder, agent.members.notes(folder))
         loop = folder.loop
         for device, what in folder.problems.items():
-            who = f"relay {short(device)}" if device else str(folder.root_path)
+            kind = "backup" if folder.is_backup(device) else "relay"
+            who = f"{kind} {short(device)}" if device else str(folder.root_path)
             items.append(api.HealthItem(what=f"{folder.name}: {what}", why=who, next="meshsync doctor"))
         for relay, error in folder.refusals.items():
             client = agent.relays.get(relay)
-            host = short(relay) if client is None else client.address.host
-            what = f"{folder.name}: what is new waits to be stored at the relay {host}"
+            where = f"backup {short(relay)}" if client is None else f"relay {client.address.host}"
+            what = f"{folder.name}: what is new waits to be stored at the {where}"
             code = type(error).__name__
             items.append(api.HealthItem(what=what, why=error.what, next=error.next_step, code=code))
         for hold in folder.guard.holds.values():
@@ -218,6 +228,7 @@ def health(agent: Agent) -> list[api.HealthItem]:
             what = f"{folder.name}: changes of device {author} are skipped, because they are malformed"
             items.append(api.HealthItem(what=what, why=why, next="Update meshsync on both devices."))
         items += watch_health.items(agent, folder, time_text)
+    items += backup_report.health(agent)
     for client in agent.relays.values():
         if client.problem:
             items.append(api.HealthItem(what=f"the relay {client.address.host} cannot be reached", why=client.problem))
@@ -274,6 +285,7 @@ def status(agent: Agent) -> api.Status:
         relays=relay_states(agent),
         devices=device_states(agent),
         folders=folders,
+        backups=backup_report.kept_folders(agent),
         saved=api.Saved(dedup_bytes=agent.counters.dedup_bytes, delta_bytes=agent.counters.delta_bytes),
     )
 

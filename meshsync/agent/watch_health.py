@@ -24,32 +24,37 @@ _DID = {
 }
 
 
-def relay_words(agent: Agent, relay: DeviceId) -> str:
-    """Return the relay's name for people."""
-    client = agent.relays.get(relay)
-    return short(relay) if client is None else f"{client.address.host} ({short(relay)})"
+def keeper_words(agent: Agent, folder: Folder, keeper: DeviceId) -> str:
+    """Return what a relay or backup is and its name, for people."""
+    client = agent.relays.get(keeper)
+    if client is not None:
+        return f"the relay {client.address.host} ({short(keeper)})"
+    return f"the {'backup' if folder.is_backup(keeper) else 'relay'} {short(keeper)}"
 
 
 def faulty_relay(agent: Agent, folder: Folder, found: Convicted, time: Callable[[int], str]) -> tuple[str, str, str]:
     """Return what a convicted relay did, since when and by what file that is known, and what to do."""
     proven = found.proven
-    what = f"{folder.name}: the relay {relay_words(agent, proven.relay)} {_DID[proven.fault]}"
+    what = f"{folder.name}: {keeper_words(agent, folder, proven.relay)} {_DID[proven.fault]}"
     why = (
         f"found {time(found.since_ns)}, proven by its own signatures in {found.path}"
         f" (to check: python -m meshsync.evidence {found.path}). {STILL_WORKS}"
     )
+    if folder.is_backup(proven.relay):
+        then = f"Ask its user whether its disk was restored. To begin anew: meshsync remove {folder.name}"
+        return what, why, f"{then} {short(proven.relay)}, then share again"
     return what, why, "Ask its operator whether it was restored from a backup. To use another: meshsync up --relay URL"
 
 
 def items(agent: Agent, folder: Folder, time: Callable[[int], str]) -> list[api.HealthItem]:
     """Return what is wrong with the folder's relays and with chains of devices; `time` words nanoseconds since 1970."""
     found = []
-    for relay in sorted(folder.watch.convicted.keys() & folder.replica.membership.relays.keys()):
+    for relay in sorted(folder.watch.convicted.keys() & set(folder.replica.keepers)):
         what, why, then = faulty_relay(agent, folder, folder.watch.convicted[relay], time)
         found.append(api.HealthItem(what=what, why=why, next=then, code="IntegrityError"))
     for relay, doubt in sorted(folder.watch.doubts.items()):
         who = named(folder, doubt.device).name
-        what = f"{folder.name}: {who} was shown another log than this device by the relay {relay_words(agent, relay)}"
+        what = f"{folder.name}: {who} was shown another log than this device by {keeper_words(agent, folder, relay)}"
         why = (
             f"so says entry {short(doubt.entry)}, read {time(doubt.since_ns)}, of the first {doubt.index} records;"
             " whether the relay or that device is wrong is not proven yet"
@@ -59,9 +64,11 @@ def items(agent: Agent, folder: Folder, time: Callable[[int], str]) -> list[api.
     for relay, sampler in sorted(folder.samplers.items()):
         if owed := sampler.owed():
             still = f"{owed} versions are to be stored again"
-            what = f"{folder.name}: the relay {relay_words(agent, relay)} lost content that it had acknowledged"
+            what = f"{folder.name}: {keeper_words(agent, folder, relay)} lost content that it had acknowledged"
             why = f"{sampler.lost_count} pieces were not there any more or damaged; {still}"
             then = "Have its operator look at its disk: meshsync-relay check"
+            if folder.is_backup(relay):
+                then = "Have its user look at its disk: meshsync status there tells of damage"
             found.append(api.HealthItem(what=what, why=why, next=then, code="BlobCorrupt"))
     for alarm in folder.replica.chains.alarms():
         who = named(folder, alarm.device).name

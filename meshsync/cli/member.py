@@ -46,7 +46,11 @@ def role_command(session: Session, folder: str, device: str, role: str) -> None:
 def leave_command(session: Session, folder: str, yes: bool) -> None:
     """Stop syncing a folder, tell its members and forget its keys; files stay. Example: meshsync leave Docs"""
     if not yes:
-        click.confirm(f"Stop syncing {printable(folder)} on this device? Its files stay", abort=True, err=True)
+        kept = folder_argument(folder) in [one["name"] for one in session.client.get("/status")["backups"]]
+        question = f"Stop syncing {printable(folder)} on this device? Its files stay"
+        if kept:
+            question = f"Remove all that this device keeps of {printable(folder)} for others?"
+        click.confirm(question, abort=True, err=True)
     answer = session.client.post("/leaves", folder=folder_argument(folder))
     session.emit(answer, lambda left: _left(folder, left))
 
@@ -58,6 +62,11 @@ def waiting_relays(answer: Answer) -> None:
 
 
 def _left(folder: str, answer: Answer) -> None:
+    if answer.get("was_backup"):
+        say(f"Left {printable(folder)}. What was kept of it is removed.")
+        if not answer["told"]:
+            say("Its members still count on this device. Ask an owner to run: meshsync remove FOLDER DEVICE")
+        return
     say(f"Left {printable(folder)}. Its files are still here.")
     if not answer.get("told", True):
         say("No other member could be told. Ask an owner to run: meshsync remove FOLDER DEVICE")

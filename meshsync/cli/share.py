@@ -44,19 +44,31 @@ class Span(click.ParamType[float]):
 @click.argument("path", type=click.Path(exists=True))
 @click.option("--with", "name", default="", metavar="NAME", help="Device that the invitation is for.")
 @click.option("--ro", is_flag=True, help="The other device may read only.")
+@click.option("--backup", is_flag=True, help="The other device keeps the folder sealed, and can read nothing of it.")
 @click.option("--expires", type=Span(), default="10m", show_default=True, help="How long the ticket is valid.")
 @click.option("--qr", type=click.Path(dir_okay=False), default="", metavar="FILE.svg", help="Write the ticket as QR.")
 @click.option("--version", "this_version", is_flag=True, help="Of one file: what it is now, and no later version.")
 @click.option("--no-wait", is_flag=True, help="Return before the first scan is complete.")
 @common
 def share_command(
-    session: Session, *, path: str, name: str, ro: bool, expires: float, qr: str, this_version: bool, no_wait: bool
+    session: Session,
+    *,
+    path: str,
+    name: str,
+    ro: bool,
+    backup: bool,
+    expires: float,
+    qr: str,
+    this_version: bool,
+    no_wait: bool,
 ) -> None:
     """Invite another device to a folder, or hand over one file; starts the agent. Example: meshsync share ~/Docs"""
     if qr and no_wait:
         raise click.UsageError("--qr needs the ticket, which --no-wait does not wait for")
+    if ro and backup:
+        raise click.UsageError("a backup reads nothing: --ro or --backup, not both")
     launch.ensure_running(session.home)
-    role = "reader" if ro else "writer"
+    role = "backup" if backup else "reader" if ro else "writer"
     body = {"path": folder_path(path), "role": role, "expires_s": expires, "name": name, "this_version": this_version}
     if no_wait:
         _started(session, session.client.post("/shares", **body))
@@ -149,6 +161,11 @@ def _write_qr(ticket: str, file: str) -> None:
 
 def _joined(joined: Answer) -> None:
     name = printable(joined["name"])
+    if joined["is_backup"]:
+        place = home_relative(joined["path"])
+        say(f"Keeping what '{printable(joined['device'])}' and others bring, sealed, in {place}.")
+        say(f"This device cannot read it. It is called {name} here. Next: meshsync status")
+        return
     if joined["is_file"]:
         came = f"from '{printable(joined['device'])}' {_ROUTES[joined['route']]}"
         say(f"Got {name} {came}: {size(joined['bytes'])} -> {home_relative(joined['path'])}")

@@ -52,11 +52,14 @@ def show(status: Answer) -> None:
     say(f"{device}   agent {printable(status['version'])}   up {duration(status['uptime_s'])}")
     if status["folders"]:
         table(("FOLDER", "FILES", "SIZE", "STATE", "DURABLE", "VERSIONS"), [_folder(f) for f in status["folders"]])
-    elif not status["shared_files"]:
+    elif not status["shared_files"] and not status["backups"]:
         say("No folders yet. Next: meshsync share PATH")
     if status["shared_files"]:
         headings = ("SHARED FILE", "SIZE", "STATE", "WITH", "STORED", "PATH")
         table(headings, [_shared_file(file) for file in status["shared_files"]])
+    if status["backups"]:
+        headings = ("BACKUP OF OTHERS", "BLOBS", "SIZE", "STATE", "LINKED", "PATH")
+        table(headings, [_backup(kept) for kept in status["backups"]])
     rows = [_device(device) for device in status["devices"]] + [_relay(relay) for relay in status["relays"]]
     if rows:
         table(("DEVICE", "PATH", "RTT", "DOWN", "UP", "SEEN"), rows)
@@ -93,6 +96,11 @@ def _shared_file(file: Answer) -> tuple[str, ...]:
     who = side + file["device"] if file["device"] else "nobody yet"
     stored = "-" if not file["relayed"] else "yes" if file["stored"] else "not yet"
     return (file["name"], size(file["bytes"]), file["state"], who, stored, file["path"])
+
+
+def _backup(kept: Answer) -> tuple[str, ...]:
+    linked = f"{kept['linked']} of {max(0, kept['members'] - 1)}"
+    return (kept["name"], count(kept["blobs"]), size(kept["bytes"]), kept["state"], linked, kept["path"])
 
 
 def _device(device: Answer) -> tuple[str, ...]:

@@ -45,6 +45,10 @@ class FramedStream:
             self._ready.extend(self._decoder.feed(data))
         return self._ready.popleft()
 
+    def unread(self, frame: tuple[int, bytes]) -> None:
+        """Let `receive_frame` return a frame once more: who looked at it is not who is to have it."""
+        self._ready.appendleft(frame)
+
     async def finish(self) -> None:
         """End the sending direction."""
         await self.stream.finish()

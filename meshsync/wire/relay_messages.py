@@ -410,6 +410,11 @@ _TYPES: dict[int, type[Message]] = {
 }
 
 
+def is_relay_frame(kind: int | None) -> bool:
+    """Whether frames of type `kind` are of these messages; None is of none."""
+    return kind in _TYPES
+
+
 def pack(message: Message) -> tuple[int, bytes]:
     """Return (frame type, body)."""
     return message.TYPE, encode(message)

@@ -145,9 +145,13 @@ class SqliteLog:
 
     async def close(self) -> None:
         await self._commits.idle()
-        with typed(self._path):
-            self._writer.close()
-            self._reader.close()
+
+        def end() -> None:
+            with self._reading, typed(self._path):  # a read whose asker was cancelled may still be under way
+                self._writer.close()
+                self._reader.close()
+
+        await self._runtime.in_thread(end)
 
     # --- plumbing
 

@@ -116,8 +116,8 @@ class TestAFileIsHandedOver:
                 await hand_out(laptop, laptop.tree, this_version=True)
             with pytest.raises(NotFound):
                 await hand_out(laptop, laptop.tree / ".meshsync" / "folder")
-            with pytest.raises(ConfigError, match="not supported yet"):
-                await laptop.share(role="backup")
+            with pytest.raises(ConfigError, match="only a folder can be backed up"):
+                await hand_out(laptop, laptop.tree / "plan.txt", role="backup")
             assert set((laptop.agent.home.path / "folders").iterdir()) == before
             assert await shown(laptop) == []
 

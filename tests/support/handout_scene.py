@@ -19,9 +19,9 @@ def _quiet(done: int, total: int) -> None:
 
 
 async def hand_out(
-    device: Device, path: Path, *, this_version: bool = False, expires_s: float = 600
+    device: Device, path: Path, *, this_version: bool = False, expires_s: float = 600, role: api.Role = "writer"
 ) -> api.ShareResult:
-    request = api.ShareRequest(path=str(path), this_version=this_version, expires_s=expires_s)
+    request = api.ShareRequest(path=str(path), this_version=this_version, expires_s=expires_s, role=role)
     async with asyncio.timeout(WAIT_S):
         return await device.service.share(request, _quiet)
 

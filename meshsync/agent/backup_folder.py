@@ -1,0 +1,184 @@
+"""A folder that this device keeps for others and cannot read: its place on disk, who belongs to it, what is held.
+
+Invariant: nothing is taken into a place that is not there: an unmounted disk is waited for, and not begun anew.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+from meshsync.agent.backup_note import BackupHome, BackupNote
+from meshsync.agent.backup_store import CHUNKS_NAME, LOG_NAME, BackupStore, Held
+from meshsync.agent.changes import Changes
+from meshsync.content.backup import discovery_key
+from meshsync.crypto.identity import DeviceKeys
+from meshsync.errors import IntegrityError, LinkClosed, MeshsyncError, ResourceError
+from meshsync.ids import DeviceId, FolderId
+from meshsync.limits import BACKUP_LOOK_S, RETRY_BLOCKED_S
+from meshsync.metalog.membership import Membership
+from meshsync.runtime import Runtime
+from meshsync.transport.base import Link
+from meshsync.transport.framed import FramedStream
+
+
+class BackupFolder:
+    """Belongs to one loop. `problem` says why nothing is kept or served now."""
+
+    def __init__(
+        self, runtime: Runtime, home: BackupHome, note: BackupNote, keys: DeviceKeys, on_change: Callable[[], None]
+    ) -> None:
+        """`on_change` is told when members, what is held, or the problem changed."""
+        self.home = home
+        self.note = note
+        self.held = Held()
+        self.membership: Membership | None = None
+        self.problem: MeshsyncError | None = None
+        self._runtime = runtime
+        self._keys = keys
+        self._on_change = on_change
+        self._grown = Changes()
+        self._store: BackupStore | None = None
+        self._task: asyncio.Task[None] | None = None
+        self._serving: dict[asyncio.Task[None], None] = {}
+
+    @property
+    def id(self) -> FolderId:
+        """The folder's id."""
+        return self.home.folder
+
+    @property
+    def name(self) -> str:
+        """How this device's user calls it; what its members call it is sealed."""
+        return self.note.name
+
+    @property
+    def root(self) -> Path:
+        """Where log and blobs are."""
+        return Path(os.fsdecode(self.note.root))
+
+    @property
+    def discovery_key(self) -> bytes:
+        """By what members find this device."""
+        return discovery_key(self.id, self._keys.device)
+
+    @property
+    def parted(self) -> bool:
+        """Whether this device is no member any more, as far as it was told."""
+        return self.membership is not None and not self.membership.is_member(self._keys.device)
+
+    @property
+    def damaged(self) -> int:
+        """How many blobs turned out to be damaged since the start."""
+        return 0 if self._store is None else self._store.damaged
+
+    def knows(self, device: DeviceId) -> bool:
+        """Whether `device` is a member, and this one too."""
+        return self.membership is not None and not self.parted and self.membership.is_member(device)
+
+    # --- life ---------------------------------------------------------------------------------------------------
+
+    async def start(self, store: BackupStore | None = None) -> None:
+        """Begin to serve; a place that is missing is waited for. `store` is given if it is open already."""
+        if store is not None:
+            await self._opened(store)
+        self._task = self._runtime.spawn(self._run(), f"backup {self.name}")
+
+    async def close(self) -> None:
+        """End everything and release the files."""
+        tasks = [*self._serving, *([self._task] if self._task is not None else [])]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        if self._store is not None:
+            await self._store.close()
+            self._store = None
+
+    async def _run(self) -> None:
+        while self._store is None:
+            try:
+                await self._opened(await self._open())
+            except MeshsyncError as error:
+                self.problem = error
+                self._on_change()
+                await self._runtime.sleep(RETRY_BLOCKED_S)
+        growing = self._runtime.spawn(self._store.run(self._grown.note), "backup store")
+        try:
+            count = self._grown.count
+            while True:
+                count = await self._grown.after(count)
+                await self._look(self._store)
+                await self._runtime.sleep(BACKUP_LOOK_S)
+        finally:
+            growing.cancel()
+            await asyncio.gather(growing, return_exceptions=True)
+
+    async def _open(self) -> BackupStore:
+        if not await self._runtime.in_thread((self.root / LOG_NAME).exists):
+            raise ResourceError(
+                "what this device keeps for others is not there",
+                folder=self.name,
+                path=str(self.root),
+                next_step="Mount its disk; it goes on by itself.",
+            )
+        return await BackupStore.open(self._runtime, self._keys, self.id, self.root)
+
+    async def _opened(self, store: BackupStore) -> None:
+        membership = await store.membership()
+        if membership is None:
+            await store.close()
+            raise IntegrityError("the log of this folder is not there", folder=self.name, path=str(self.root))
+        self._store, self.problem = store, None
+        await self._look(store)
+
+    async def _look(self, store: BackupStore) -> None:
+        """Learn what members appended."""
+        try:
+            self.membership, self.held = await store.membership(), await store.held()
+            self.problem = None
+        except MeshsyncError as error:
+            self.problem = error
+        self._on_change()
+
+    def remove(self) -> None:
+        """Remove what is kept, and the note of it; files of others in the same place stay. Blocking, once closed.
+
+        Raises ResourceError.
+        """
+        try:
+            for name in (LOG_NAME, f"{LOG_NAME}-wal", f"{LOG_NAME}-shm"):
+                (self.root / name).unlink(missing_ok=True)
+            shutil.rmtree(self.root / CHUNKS_NAME, ignore_errors=False)
+        except FileNotFoundError:
+            pass
+        except OSError as error:
+            raise ResourceError(f"what was kept cannot be removed: {error.strerror}", path=str(self.root)) from error
+        with contextlib.suppress(OSError):
+            self.root.rmdir()  # not if it holds anything else
+        self.home.remove()
+
+    # --- members ------------------------------------------------------------------------------------------------
+
+    async def serve(self, framed: FramedStream, link: Link) -> bool:
+        """Serve a stream of a member until its end; False if nothing can be served now.
+
+        Raises PeerError, TransientError.
+        """
+        if self._store is None:
+            return False
+        task = self._runtime.spawn(self._store.serve(framed, link), "serve member")
+        self._serving[task] = None
+        try:
+            await asyncio.shield(task)
+        except asyncio.CancelledError:
+            if not task.cancelled():
+                task.cancel()
+                raise
+            raise LinkClosed("the backup is being closed") from None
+        finally:
+            self._serving.pop(task, None)
+        return True

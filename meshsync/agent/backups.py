@@ -1,0 +1,116 @@
+"""The folders that this device keeps as a backup.
+
+Invariant: what a member asks about a folder that is not kept here, or not ready, is refused and costs no link.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from meshsync.agent import backup_note
+from meshsync.agent.backup_folder import BackupFolder
+from meshsync.agent.backup_note import BackupHome, BackupNote
+from meshsync.agent.backup_store import BackupStore
+from meshsync.crypto.identity import DeviceKeys
+from meshsync.errors import MalformedMessage, MeshsyncError
+from meshsync.ids import DeviceId, FolderId
+from meshsync.runtime import Runtime
+from meshsync.transport.base import Link
+from meshsync.transport.framed import FramedStream
+from meshsync.wire.relay_messages import Attach, Code, pack, refused, unpack
+
+
+class Backups:
+    """Belongs to one loop. `on_members` is told when members of a folder, or what is held of it, changed."""
+
+    def __init__(self, runtime: Runtime, home: Path, on_change: Callable[[], None]) -> None:
+        self.folders: dict[FolderId, BackupFolder] = {}
+        self.unread: dict[FolderId, MeshsyncError] = {}  # notes that cannot be read, and why
+        self._runtime = runtime
+        self._home = home
+        self._on_change = on_change
+
+    async def start(self, keys: DeviceKeys) -> None:
+        """Begin to serve every folder that is kept here."""
+        self._keys = keys
+        if not backup_note.are_kept(self._home):
+            return
+        for home in await self._runtime.in_thread(backup_note.existing, self._home):
+            try:
+                note = await self._runtime.in_thread(home.read)
+            except MeshsyncError as error:
+                self.unread[home.folder] = error
+                continue
+            await self._begin(home, note, None)
+
+    async def add(
+        self, folder: FolderId, root: Path | None, name: str, addresses: Sequence[str], chain: Sequence[bytes]
+    ) -> BackupFolder:
+        """Begin to keep a folder whose verified membership chain admitted this device.
+
+        `root` is None for a place inside the home. Raises ResourceError, StorageFull, ConfigError; then nothing is left
+        in the home.
+        """
+        home = await self._runtime.in_thread(backup_note.create, self._home, folder)
+        try:
+            place = root if root is not None else home.inner_root
+            await self._runtime.in_thread(lambda: place.mkdir(mode=0o700, exist_ok=True))
+            store = await BackupStore.open(self._runtime, self._keys, folder, place)
+            try:
+                await store.found(chain)
+                note = BackupNote(backup_note.NOTE_VERSION, bytes(place), name, tuple(addresses))
+                await self._runtime.in_thread(home.write, note)
+            except BaseException:
+                await store.close()
+                raise
+        except BaseException:
+            await self._runtime.in_thread(home.remove)
+            raise
+        return await self._begin(home, note, store)
+
+    async def _begin(self, home: BackupHome, note: BackupNote, store: BackupStore | None) -> BackupFolder:
+        folder = BackupFolder(self._runtime, home, note, self._keys, self._on_change)
+        self.folders[folder.id] = folder
+        await folder.start(store)
+        return folder
+
+    async def forget(self, folder: BackupFolder) -> None:
+        """Keep a folder no longer: what lies in its place is removed. Raises ResourceError."""
+        del self.folders[folder.id]
+        await folder.close()
+        await self._runtime.in_thread(folder.remove)
+
+    async def close(self) -> None:
+        """End everything."""
+        for folder in self.folders.values():
+            await folder.close()
+
+    def named(self, name: str) -> BackupFolder | None:
+        """Return the folder with this name, path or id (or its beginning), or None."""
+        for folder in self.folders.values():
+            if name in (folder.name, str(folder.root)) or (len(name) >= 8 and folder.id.hex().startswith(name)):
+                return folder
+        return None
+
+    def knows(self, device: DeviceId) -> bool:
+        """Whether `device` is a member of a folder that is kept here."""
+        return any(folder.knows(device) for folder in self.folders.values())
+
+    def discovery_keys(self) -> tuple[bytes, ...]:
+        """Return by what members find this device."""
+        return tuple(folder.discovery_key for folder in self.folders.values() if not folder.parted)
+
+    async def serve(self, framed: FramedStream, link: Link) -> None:
+        """Serve a stream that speaks as to a relay. Raises PeerError, TransientError."""
+        frame = await framed.receive_frame()
+        if frame is None:
+            return
+        first = unpack(*frame)
+        if not isinstance(first, Attach):
+            raise MalformedMessage(f"a backup is not asked for {type(first).__name__}")
+        folder = self.folders.get(FolderId(first.folder))
+        framed.unread(frame)
+        if folder is None or not await folder.serve(framed, link):
+            await framed.send_frame(*pack(refused(Code.UNKNOWN, "this device does not keep this folder now")))
+            await framed.finish()
