@@ -858,8 +858,8 @@ FAULTS = (
         "what a convicted relay acknowledged is durable",
         "B11",
         "meshsync/agent/durability.py",
-        "        return [relay for relay in self.relays if relay not in self.convicted]\n",
-        "        return self.relays\n",
+        "        return [relay for relay in self.keepers if relay not in self.convicted]\n",
+        "        return list(self.keepers)\n",
         ("tests/promises/test_b11_relay.py",),
     ),
     Fault(
