@@ -111,9 +111,14 @@ class Observer:
         return found == {(row.path, _identity(row.kind, row.stat)) for row in self.local.walk(path)}
 
     def _with_unknown(self, path: Path) -> Path:
-        """Return `path`, or the highest directory above it that is not known: nothing is observed before its parent."""
+        """Return `path`, or the highest directory above it that is not known as one.
+
+        Nothing is observed before its parent: what lies below a file, as far as is known, has no place in the tree,
+        and would be published as new again and again.
+        """
         for depth in range(1, len(path)):
-            if self.local.at(path[:depth]) is None:
+            above = self.local.at(path[:depth])
+            if above is None or above.kind is not Kind.DIRECTORY:
                 return path[:depth]
         return path
 

@@ -167,3 +167,19 @@ def test_what_is_written_into_a_file_that_was_emptied_is_told_of_at_once(tree: F
     observer.look([P])
     file.write_text("after it")
     assert observer.look([P]).changed == {P}
+
+
+@pytest.mark.parametrize("hinted", [BELOW, (*BELOW, b"deeper")])
+def test_what_lies_below_a_path_that_was_a_file_shows_that_it_is_none_any_more(
+    tree: FolderTree, hinted: tuple[bytes, ...]
+) -> None:
+    # The hint about the path itself was lost. A child of a file would be published as new at every look, for ever.
+    observer = Observer(tree.root, KEYS, PARAMS, LocalTree(), lambda: 0)
+    (tree.path / "p").write_text("a file")
+    observer.look(None)
+    take_away(tree.path / "p")
+    make_directory(tree.path / "p")
+    seen = observer.look([hinted])
+    found = {path: row.kind for path in (P, BELOW) if (row := observer.local.at(path)) is not None}
+    assert found == {P: Kind.DIRECTORY, BELOW: Kind.FILE}
+    assert {P, BELOW} <= seen.changed
