@@ -96,6 +96,27 @@ def _stale(files: list[Version], context: Context) -> list[Version]:
     return [version for version in doubtful if any(adds_nothing(version, past, known) for past in pasts)]
 
 
+def covered_by(node: Node, version: Dot, known: Mapping[Dot, Version]) -> tuple[Dot, ...]:
+    """Return the live versions of `node` that add nothing to `version` and would add something without it, in order.
+
+    Whoever acts on a conflict copy acts on what it covers: else that would show again, as a copy that nobody wants.
+    """
+    files = [each for each in node.live if each.content != DIRECTORY]
+    doubtful = [each for each in files if each.replaces and each.dot != version and _says_little(each, known)]
+    mine = known.get(version)
+    if not doubtful or mine is None:
+        return ()
+    others = [past_of(each, known) for each in files if each.replaces and each.dot != version]
+    past = past_of(mine, known)
+    return tuple(
+        sorted(
+            each.dot
+            for each in doubtful
+            if adds_nothing(each, past, known) and not any(adds_nothing(each, other, known) for other in others)
+        )
+    )
+
+
 def _says_little(version: Version, known: Mapping[Dot, Version]) -> bool:
     """Tell whether the version brings no content of its own to what it replaces, as far as that is known."""
     replaced = (known.get(name) for name in version.replaces)

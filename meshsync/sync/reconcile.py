@@ -149,7 +149,7 @@ class _Reconciler:
         self._matched = matched
         self._plan = plan
         self._synced = synced
-        self._record = Recorder(synced, matched)
+        self._record = Recorder(synced, matched, view.covered_by)
 
     def run(self) -> None:
         created = self._unwitnessed() + self._adopt()

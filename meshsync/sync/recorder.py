@@ -5,7 +5,7 @@ Invariant: an operation names versions and placements of synced rows only, so of
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 
 from meshsync.content.record import Attr, Drop, Dropped, Keep, Kind, Place, Put
@@ -14,6 +14,7 @@ from meshsync.limits import OP_CARRIES_MAX, SYNC_ITEMS_PER_DROP_MAX
 from meshsync.sync.disk_rows import LocalRow, Path, SyncedRow
 from meshsync.sync.draft import Draft
 from meshsync.sync.match import Matched
+from meshsync.sync.names import copy_id
 from meshsync.sync.node import DIRECTORY, Face
 from meshsync.sync.synced_tree import Group, SyncedTree
 
@@ -23,11 +24,16 @@ Kept = tuple[tuple[Keep, ...], tuple[SyncedRow, ...]]
 class Recorder:
     """Writes operations into `draft`. `rows` are the synced rows as they will be once the draft is published."""
 
-    def __init__(self, synced: SyncedTree, matched: Matched) -> None:
+    def __init__(
+        self, synced: SyncedTree, matched: Matched, covered_by: Callable[[NodeId, Dot], tuple[Dot, ...]]
+    ) -> None:
+        """`covered_by(node, version)`: what of `node` is hidden for nothing but its conflict copy `version`."""
         self.draft = Draft()
+        self._covered_by = covered_by
         self._synced = synced
         self._matched = matched
         self._rows: dict[NodeId, SyncedRow] = {}  # rows changed by this draft
+        self._gone: set[NodeId] = set()  # nodes that this draft drops
         self._made: dict[Path, NodeId] = {}  # path now → directory that this draft made or took from the view
 
     def create(self, row: LocalRow) -> None:
@@ -72,6 +78,7 @@ class Recorder:
             keeps,
         )
         self._add(op, *kept, new_row(first.node, (name,), first.placement, first.parent, row))
+        self._end_covered((*rows, *self._copies_in(keeps)))
         if others:
             items = tuple(Dropped(other.node, other.versions, other.placement, -1) for other in others)
             self.draft.add(Drop(items), gone=tuple(other.node for other in others))
@@ -99,6 +106,7 @@ class Recorder:
                     old, placement=name, parent=parent, name=row.path[-1], natural=row.path[-1], copy_of=None
                 )
                 self._add(op, *kept, replace(moved, stat=row.stat))
+        self._end_covered((*rows, *self._copies_in(keeps)))
 
     def drop(self, paths: list[Path]) -> None:
         """One user action removed what lay at `paths`, the first of them with all others below it."""
@@ -110,6 +118,8 @@ class Recorder:
             part = rows[at : at + SYNC_ITEMS_PER_DROP_MAX]
             op = Drop(_items(part, removed), keeps if at == 0 else ())
             self.draft.add(op, kept, tuple(row.node for row in part))
+        self._gone.update(removed)
+        self._end_covered((*rows, *self._copies_in(keeps)))
 
     # --- directories -----------------------------------------------------------------------------------------
 
@@ -176,6 +186,23 @@ class Recorder:
                     keeps.append(Keep(other.node, None, other.placement, other.parent, other.name))
                     kept_rows.append(self._keep_row(other))
         return tuple(keeps), tuple(kept_rows)
+
+    def _copies_in(self, keeps: Iterable[Keep]) -> list[SyncedRow]:
+        return [self._synced.rows[copy_id(keep.node, keep.version)] for keep in keeps if keep.version is not None]
+
+    def _end_covered(self, rows: Iterable[SyncedRow]) -> None:
+        """End what was hidden for nothing but untouched conflict copies, `rows` among others, that were acted on."""
+        for row in rows:
+            owner = None if row.copy_of is None else self._synced.rows.get(row.copy_of)
+            if owner is None or row.copy_of is None or owner.node in self._gone:
+                continue
+            owner = self._row(owner)
+            covered = [v for name in row.versions for v in self._covered_by(row.copy_of, name) if v in owner.versions]
+            rest = tuple(v for v in owner.versions if v not in covered)
+            if covered and rest:
+                ended = Drop((Dropped(owner.node, tuple(covered), owner.placement, -1),))
+                self._rows[owner.node] = replace(owner, versions=rest)
+                self.draft.add(ended, (self._rows[owner.node],))
 
     def _stays(self, row: SyncedRow) -> bool:
         path = self._synced.path_of(row.node)

@@ -12,6 +12,7 @@ from meshsync.content.record import Attr, Drop, Keep, Op, Place, Put
 from meshsync.errors import MalformedMessage
 from meshsync.ids import ID_SIZE_BYTES, ROOT, ChainId, Dot, NodeId, dot, dot_parts, short
 from meshsync.sync.delivered import DeliveredEntry, named_dots
+from meshsync.sync.faces import covered_by
 from meshsync.sync.listing import Listing, Path, Shown
 from meshsync.sync.names import copy_id, path_id
 from meshsync.sync.node import DIRECTORY, Claim, Face, Kept, Node, Placement, Version
@@ -92,6 +93,11 @@ class View:
         """Return the live versions that belong to `node`, latest stamp first."""
         record = self.nodes.get(node)
         return () if record is None else tuple(sorted(record.live, key=lambda v: v.stamp, reverse=True))
+
+    def covered_by(self, node: NodeId, version: Dot) -> tuple[Dot, ...]:
+        """Return the live versions of `node` that are hidden for nothing but `version`, one of its conflict copies."""
+        record = self.nodes.get(node)
+        return () if record is None else covered_by(record, version, self.versions)
 
     def covers(self, name: Dot) -> bool:
         """Tell whether the entry that holds the operation `name` has entered the view (`name` may be gone since).
