@@ -102,7 +102,7 @@ def covered_by(node: Node, version: Dot, known: Mapping[Dot, Version]) -> tuple[
     Whoever acts on a conflict copy acts on what it covers: else that would show again, as a copy that nobody wants.
     """
     files = [each for each in node.live if each.content != DIRECTORY]
-    doubtful = [each for each in files if each.replaces and each.dot != version and _says_little(each, known)]
+    doubtful = [each for each in files if each.dot != version and _says_little(each, known)]
     mine = known.get(version)
     if not doubtful or mine is None:
         return ()

@@ -1,7 +1,7 @@
 """What is hidden for nothing but a conflict copy does not show again when somebody acts on the copy (P6, P20).
 
-One edited a file, another touched it, a third brought a file of its own to the same path: the third's shows, the edit is
-its conflict copy, and the touch, which came before the edit for all it says, is hidden.
+One edited a file, another touched it, a third brought a file of its own to the same path: the third's shows, the edit
+is its conflict copy, and the touch, which adds nothing to the edit, is hidden.
 """
 
 from __future__ import annotations
