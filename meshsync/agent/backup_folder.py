@@ -9,18 +9,19 @@ import asyncio
 import contextlib
 import os
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from meshsync.agent.backup_note import BackupHome, BackupNote
-from meshsync.agent.backup_store import CHUNKS_NAME, LOG_NAME, BackupStore, Held
+from meshsync.agent.backup_store import CHUNKS_NAME, LOG_NAME, BackupStore, Fetch, Held
 from meshsync.agent.changes import Changes
 from meshsync.content.backup import discovery_key
 from meshsync.crypto.identity import DeviceKeys
-from meshsync.errors import IntegrityError, LinkClosed, MeshsyncError, ResourceError
+from meshsync.errors import IntegrityError, LinkClosed, MeshsyncError, ResourceError, TransientError
 from meshsync.ids import DeviceId, FolderId
 from meshsync.limits import BACKUP_LOOK_S, RETRY_BLOCKED_S
 from meshsync.metalog.membership import Membership
+from meshsync.metalog.record_log import LogRecord
 from meshsync.runtime import Runtime
 from meshsync.transport.base import Link
 from meshsync.transport.framed import FramedStream
@@ -70,6 +71,11 @@ class BackupFolder:
     def parted(self) -> bool:
         """Whether this device is no member any more, as far as it was told."""
         return self.membership is not None and not self.membership.is_member(self._keys.device)
+
+    @property
+    def relays(self) -> Mapping[DeviceId, tuple[str, ...]]:
+        """The relays of the folder, by address; none once this device is no member any more."""
+        return {} if self.membership is None or self.parted else self.membership.relays
 
     @property
     def damaged(self) -> int:
@@ -160,6 +166,12 @@ class BackupFolder:
         with contextlib.suppress(OSError):
             self.root.rmdir()  # not if it holds anything else
         self.home.remove()
+
+    async def copy(self, records: Sequence[LogRecord], fetch: Fetch) -> None:
+        """Take what another keeper has, as `BackupStore.copy`. Raises TransientError while nothing can be kept."""
+        if self._store is None:
+            raise TransientError("what this device keeps for others is not there", folder=self.name)
+        await self._store.copy(records, fetch)
 
     # --- members ------------------------------------------------------------------------------------------------
 

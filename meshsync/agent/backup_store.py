@@ -8,29 +8,32 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from meshsync.crypto.identity import DeviceKeys
-from meshsync.errors import MeshsyncError
-from meshsync.ids import FolderId
-from meshsync.limits import RELAY_FOLDER_BYTES_MAX
+from meshsync.errors import MeshsyncError, StorageFull
+from meshsync.ids import BlobId, FolderId, short
+from meshsync.limits import RELAY_FOLDER_BYTES_MAX, RELAY_LEASE_S, WANT_ITEMS_MAX
 from meshsync.metalog.membership import Membership
 from meshsync.metalog.membership_entry import open_membership
-from meshsync.metalog.record_log import GENESIS_HEAD, RecordKind, next_head
+from meshsync.metalog.record_log import GENESIS_HEAD, LogRecord, RecordKind, next_head
 from meshsync.runtime import Runtime
 from meshsync.store.files import SystemFiles
 from meshsync.store.packs import PackStore
 from meshsync.transport.base import Link
 from meshsync.transport.framed import FramedStream
+from relay.access import Right
+from relay.append import append, held_blobs
 from relay.conversation import Conversation
 from relay.core import RelayCore
-from relay.drivers.base import Row
+from relay.drivers.base import OverQuota, Row
 from relay.drivers.hints import LocalHints
 from relay.drivers.packs import ThreadedChunkStore
 from relay.drivers.sqlite_log import SqliteLog
 from relay.messages import MessageStream
+from relay.records import Parsed, parse
 from relay.slots import source_of
 from relay.upkeep import Upkeep
 
@@ -45,6 +48,10 @@ class Held:
     records: int = 0
     blobs: int = 0
     bytes: int = 0
+
+
+Fetch = Callable[[Sequence[BlobId]], Awaitable[list[tuple[BlobId, bytes]]]]
+"""Gives blobs, the first of those that were asked for, in their order; what is not given comes another time or way."""
 
 
 class BackupStore:
@@ -108,6 +115,41 @@ class BackupStore:
         """Serve a stream that begins with an Attach to the folder, until its end. Raises PeerError, TransientError."""
         await Conversation(self._core, link.peer, MessageStream(framed), source_of(link.address)).run()
         await framed.finish()
+
+    async def copy(self, records: Sequence[LogRecord], fetch: Fetch) -> None:
+        """Take records of another keeper of the folder, in its order, with the blobs that they list.
+
+        What the membership chain here does not allow, or lacks its past or blobs, is passed over. Raises what storage
+        and `fetch` raise.
+        """
+        core = self._core
+        taken = [record for record in records if record.kind != RecordKind.RECEIPT]
+        parsed = await core.runtime.in_thread(lambda: [parse(record, self._folder) for record in taken])
+        listed = {blob for one in parsed if isinstance(one, Parsed) for blob in one.blobs()}
+        await self._bring(sorted(listed - await held_blobs(core, self._folder, sorted(listed))), fetch)
+        membership = await self.membership()
+        if taken and membership is not None:
+            await append(core, self._folder, membership.owners()[0], Right.UPLOAD, taken)
+
+    async def _bring(self, blobs: list[BlobId], fetch: Fetch) -> None:
+        """Store what `fetch` gives of `blobs`: about WANT_BYTES_MAX bytes are held at a time."""
+        core, wanted = self._core, blobs
+        while wanted:
+            asked, wanted = wanted[:WANT_ITEMS_MAX], wanted[WANT_ITEMS_MAX:]
+            while asked:
+                found = await fetch(asked)
+                if not found:
+                    break  # none of these is given: members bring them
+                membership = await self.membership()
+                assert membership is not None, "there is a log"
+                async with core.gate.upload():
+                    await core.chunks.put(found)
+                    sizes = {blob: len(data) for blob, data in found}
+                    owner, until_s = membership.owners()[0], core.now_s() + RELAY_LEASE_S
+                    full = await core.log.add_blobs(self._folder, owner, sizes, until_s)
+                if isinstance(full, OverQuota):
+                    raise StorageFull("the quota of a kept folder is used up", folder=short(self._folder))
+                asked = asked[asked.index(found[-1][0]) + 1 :]
 
     async def run(self, on_growth: Callable[[], None]) -> None:
         """Scrub and collect in the background, and tell of each growth of the log, until cancelled."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,7 @@ from typing import Any
 from meshsync.agent import device_key, folder_home
 from meshsync.agent.at_keeper import FolderAtKeeper
 from meshsync.agent.backup_folder import BackupFolder
+from meshsync.agent.backup_pull import PullFromRelay
 from meshsync.agent.backups import Backups
 from meshsync.agent.changes import Changes
 from meshsync.agent.code_serving import serve_code
@@ -111,7 +112,7 @@ class Agent:
         self._background: dict[asyncio.Task[None], None] = {}
         self._announced: tuple[bytes, ...] = ()
         self._room = Changes()  # noted when what a backup had no room for is to be offered again
-        self._backed_up: frozenset[DeviceId] = frozenset()
+        self._backed_up: tuple[frozenset[DeviceId], dict[DeviceId, tuple[str, ...]]] = (frozenset(), {})
 
     # --- life ---------------------------------------------------------------------------------------------
 
@@ -260,9 +261,7 @@ class Agent:
                 if device not in membership.relays and client.address.secret is not None:
                     address = client.address.without_secret().text
                     await folder.replica.change_membership(SetRelay(device, (address,)))
-        for device, addresses in folder.replica.membership.relays.items():
-            if device not in self.relays and len(self.relays) < RELAYS_MAX:
-                self.add_relay(parse_relay_address(addresses[0]))
+        self._link_relays(folder.replica.membership.relays)
 
     # --- relays -------------------------------------------------------------------------------------------
 
@@ -273,12 +272,29 @@ class Agent:
                 "the relay's address lacks its key",
                 next_step="Copy the whole line that 'meshsync-relay up' printed: quic://HOST:PORT#…",
             )
-        client = RelayClient(self.runtime, lambda: self.endpoint, address, self._relayed, self.note_change)
+        client = RelayClient(self.runtime, lambda: self.endpoint, address, self._at_relay, self.note_change)
         self.relays[address.device] = client
         self._tasks[f"relay {address.device.hex()}"] = self.runtime.spawn(client.run(), f"relay {address.host}")
 
-    def _relayed(self, relay: DeviceId) -> Iterable[Folder]:
-        return [folder for folder in self.folders.values() if relay in folder.replica.membership.relays]
+    def _at_relay(
+        self, client: RelayClient, link: Link, wake: Changes
+    ) -> dict[FolderId, Callable[[], Coroutine[Any, Any, None]]]:
+        """Return what is to be done at a relay: for folders here, and for those that are kept for others."""
+        name, secret = f"relay {client.address.address}", client.address.secret
+        work: dict[FolderId, Callable[[], Coroutine[Any, Any, None]]] = {
+            folder.id: FolderAtKeeper(self.runtime, link, folder, name, wake, secret).run
+            for folder in self.folders.values()
+            if link.peer in folder.replica.membership.relays and not folder.paused
+        }
+        for kept in self.backups.folders.values():
+            if link.peer in kept.relays:
+                work[kept.id] = PullFromRelay(self.runtime, link, kept, name).run
+        return work
+
+    def _link_relays(self, relays: Mapping[DeviceId, tuple[str, ...]]) -> None:
+        for device, addresses in relays.items():
+            if device not in self.relays and len(self.relays) < RELAYS_MAX:
+                self.add_relay(parse_relay_address(addresses[0]))
 
     # --- links --------------------------------------------------------------------------------------------
 
@@ -342,17 +358,19 @@ class Agent:
             await at_backup.tell_members()
 
     def _backups_changed(self) -> None:
-        """Members of a folder that is kept here may be others than before."""
+        """Members of a folder that is kept here, or its relays, may be others than before."""
         members = frozenset(
             device
             for folder in self.backups.folders.values()
             if folder.membership is not None and not folder.parted
             for device in folder.membership.members
         )
-        if members == self._backed_up:
+        relays = {name: texts for kept in self.backups.folders.values() for name, texts in kept.relays.items()}
+        if (members, relays) == self._backed_up:
             self.note_change()
             return
-        gone, self._backed_up = self._backed_up - members, members
+        gone, self._backed_up = self._backed_up[0] - members, (members, relays)
+        self._link_relays(relays)
         for kept in self.backups.folders.values():
             if kept.parted:
                 self.dialer.remove(kept.note.addresses)

@@ -6,12 +6,12 @@ Invariant: a refusal for one folder never stops another; whatever ends a link, t
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Coroutine, Mapping
+from typing import Any
 
-from meshsync.agent.at_keeper import FolderAtKeeper, RelayedFolder
 from meshsync.agent.changes import Changes
 from meshsync.errors import MeshsyncError
-from meshsync.ids import DeviceId, FolderId, short
+from meshsync.ids import FolderId, short
 from meshsync.limits import DIAL_PAUSE_S, DIAL_PAUSE_S_MAX, DIAL_TIMEOUT_S
 from meshsync.runtime import Runtime
 from meshsync.transport.base import Endpoint, Link
@@ -19,14 +19,17 @@ from meshsync.wire.relay_address import RelayAddress
 
 
 class RelayClient:
-    """One relay. `folders()` are those whose membership chain names it, or that are to be created there."""
+    """One relay. `work(link, wake)` tells what is to be done there now, by folder: each runs until it is cancelled.
+
+    `wake` is noted when what the relay had no room for is to be offered again.
+    """
 
     def __init__(
         self,
         runtime: Runtime,
         endpoint: Callable[[], Endpoint],
         address: RelayAddress,
-        folders: Callable[[DeviceId], Iterable[RelayedFolder]],
+        work: Callable[[RelayClient, Link, Changes], Mapping[FolderId, Callable[[], Coroutine[Any, Any, None]]]],
         on_change: Callable[[], None],
     ) -> None:
         self.address = address
@@ -35,7 +38,7 @@ class RelayClient:
         self.connected = Changes()
         self._runtime = runtime
         self._endpoint = endpoint
-        self._folders = folders
+        self._work = work
         self._on_change = on_change
         self._wake = Changes()
         self._serving: dict[FolderId, asyncio.Task[None]] = {}
@@ -74,20 +77,12 @@ class RelayClient:
         try:
             while not ended.done():
                 count = self._wake.count
-                wanted = {folder.replica.folder: folder for folder in self._folders(link.peer) if not folder.paused}
+                wanted = self._work(self, link, self._wake)
                 for gone in self._serving.keys() - wanted.keys():
                     self._serving.pop(gone).cancel()
-                for name, folder in wanted.items():
+                for name, run in wanted.items():
                     if name not in self._serving or self._serving[name].done():
-                        at_relay = FolderAtKeeper(
-                            self._runtime,
-                            link,
-                            folder,
-                            f"relay {self.address.address}",
-                            self._wake,
-                            self.address.secret,
-                        )
-                        self._serving[name] = self._runtime.spawn(at_relay.run(), f"relay folder {short(name)}")
+                        self._serving[name] = self._runtime.spawn(run(), f"relay folder {short(name)}")
                 await self._wake.after(count)
         finally:
             tasks = [ended, *self._serving.values()]

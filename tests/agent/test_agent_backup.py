@@ -121,6 +121,48 @@ class TestItKeeps:
             assert (await kept(nas_once_more)).state == "keeping"
 
 
+class TestWithARelay:
+    async def test_it_gets_from_the_relay_what_no_member_can_bring_it(self, tmp_path: Path) -> None:
+        async with open_mesh(tmp_path) as mesh:
+            await mesh.start_relay()
+            laptop, nas = await mesh.start("laptop", on_lan=False), await mesh.start("nas", on_lan=False)
+            (laptop.tree / NAME).write_bytes(TEXT)
+            shared = await laptop.share(role="backup")
+            (laptop.tree / "large.bin").write_bytes(BODY)
+            await durable(mesh, laptop)
+            await mesh.stop(laptop)
+            assert (await nas.join(shared.ticket)).route == "relay"
+            held = nas.agent.backups.folders[only(nas)]
+            await mesh.until(lambda: held.held.bytes > len(BODY))
+            assert mesh.relay is not None
+            again = await mesh.restart(laptop, on_lan=False)
+            (again.tree / "later.txt").write_bytes(b"later")
+            before = held.held.blobs
+            await durable(mesh, again)
+            await mesh.until(lambda: held.held.blobs > before)  # pushed, not asked for
+            await mesh.stop(again)
+            await mesh.relay.close()
+            for name in (NAME, "large.bin", "later.txt"):
+                (again.tree / name).unlink()
+            found = await mesh.restart(again)
+            nas_found = await mesh.restart(nas)
+            await mesh.until(lambda: linked(found, nas_found))
+            await durable(mesh, found)
+            for name, content in ((NAME, TEXT), ("large.bin", BODY), ("later.txt", b"later")):
+                request = api.RestoreRequest(path=str(found.tree / name))
+                await found.service.restore(request, lambda done, total: None)
+                assert (found.tree / name).read_bytes() == content
+
+    async def test_a_relay_that_has_everything_is_enough_while_it_is_away(self, tmp_path: Path) -> None:
+        async with open_mesh(tmp_path) as mesh:
+            await mesh.start_relay()
+            laptop, nas = await mesh.start("laptop"), await mesh.start("nas")
+            await nas.join((await laptop.share(role="backup")).ticket)
+            await mesh.stop(nas)
+            (laptop.tree / "large.bin").write_bytes(BODY)
+            await durable(mesh, laptop)
+
+
 class TestItIsNoReader:
     async def test_it_needs_a_directory_of_its_own_and_joins_once(self, tmp_path: Path) -> None:
         async with open_mesh(tmp_path) as mesh:
