@@ -127,6 +127,8 @@ class TestWithARelay:
             await mesh.start_relay()
             laptop, nas = await mesh.start("laptop", on_lan=False), await mesh.start("nas", on_lan=False)
             (laptop.tree / NAME).write_bytes(TEXT)
+            for number in range(20):  # so many that three deletions are no accident
+                (laptop.tree / f"note {number}").write_bytes(b"%d" % number)
             shared = await laptop.share(role="backup")
             (laptop.tree / "large.bin").write_bytes(BODY)
             await durable(mesh, laptop)
