@@ -11,7 +11,7 @@ from pathlib import Path
 from meshsync.agent.backup_folder import BackupFolder
 from meshsync.agent.backup_store import CHUNKS_NAME, LOG_NAME
 from meshsync.agent.daemon import Agent
-from meshsync.agent.joining import become_member, check_unused
+from meshsync.agent.joining import become_member, check_unused, taken_places
 from meshsync.content.ticket import Ticket
 from meshsync.errors import ConfigError
 from meshsync.ids import DeviceId, short
@@ -39,9 +39,7 @@ def _prepare(agent: Agent, path: Path) -> Path:
         present = {item.name for item in real.iterdir()}
     except OSError as error:
         raise ConfigError(f"the directory cannot be made: {error.strerror}", path=str(path)) from error
-    others = [folder.root_path for folder in agent.folders.values()]
-    others += [folder.root for folder in agent.backups.folders.values()]
-    for other in others:
+    for other in taken_places(agent):
         if real == other or real in other.parents or other in real.parents:
             raise ConfigError(f"the directory and the folder at {other} are one inside the other", path=str(path))
     if present - {LOG_NAME, f"{LOG_NAME}-wal", f"{LOG_NAME}-shm", CHUNKS_NAME, "lost+found"}:

@@ -100,6 +100,12 @@ def check_unused(agent: Agent, ticket: Ticket) -> None:
         raise TicketInvalid("the ticket has expired", next_step="Ask for a new ticket: meshsync share")
 
 
+def taken_places(agent: Agent) -> list[Path]:
+    """Return the directories that no other folder may be in, above or at: those of the folders, kept ones too."""
+    roots = [folder.root_path for folder in agent.folders.values()]
+    return roots + [kept.root for kept in agent.backups.folders.values()]
+
+
 async def arrived(agent: Agent, folder: Folder) -> Path:
     """Return where a file that was handed over is, once it is there. Raises NotFound if its sharer deleted it
     meanwhile, ResourceError if it cannot be put there.
@@ -151,7 +157,7 @@ async def _prepare_place(agent: Agent, path: str) -> _Place:
 
 async def _prepare_root(agent: Agent, path: str) -> Path:
     target = Path(path)
-    roots = [folder.root_path for folder in agent.folders.values()]
+    roots = taken_places(agent)
 
     def prepare() -> Path:
         target.mkdir(parents=True, exist_ok=True)

@@ -30,7 +30,7 @@ from meshsync.agent.founding import check_root, found_folder
 from meshsync.agent.handing_out import hand_out, is_stored, take_back
 from meshsync.agent.history import unpack_content
 from meshsync.agent.inviting import make_invitation, reach_relays, tell_code
-from meshsync.agent.joining import arrived, join_folder
+from meshsync.agent.joining import arrived, join_folder, taken_places
 from meshsync.agent.observer import display
 from meshsync.agent.operations import Progress
 from meshsync.agent.recovering import bring_back, complete
@@ -107,8 +107,7 @@ class Service:
         for folder in agent.folders.values():
             if folder.root_path == path:
                 return folder
-        roots = [folder.root_path for folder in agent.folders.values()]
-        root = await agent.runtime.in_thread(check_root, path, roots)
+        root = await agent.runtime.in_thread(check_root, path, taken_places(agent))
         home = await agent.runtime.in_thread(
             found_folder, agent.runtime, agent.home.path, agent.keys, root, root.name, agent.options.label
         )
