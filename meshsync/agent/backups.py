@@ -13,7 +13,7 @@ from meshsync.agent.backup_folder import BackupFolder
 from meshsync.agent.backup_note import BackupHome, BackupNote
 from meshsync.agent.backup_store import BackupStore
 from meshsync.crypto.identity import DeviceKeys
-from meshsync.errors import MalformedMessage, MeshsyncError
+from meshsync.errors import ConfigError, MalformedMessage, MeshsyncError
 from meshsync.ids import DeviceId, FolderId
 from meshsync.runtime import Runtime
 from meshsync.transport.base import Link
@@ -87,11 +87,23 @@ class Backups:
             await folder.close()
 
     def named(self, name: str) -> BackupFolder | None:
-        """Return the folder with this name, path or id (or its beginning), or None."""
-        for folder in self.folders.values():
-            if name in (folder.name, str(folder.root)) or (len(name) >= 8 and folder.id.hex().startswith(name)):
-                return folder
-        return None
+        """Return the folder with this name, path or id (or its beginning), or None.
+
+        Raises ConfigError if it may be several: who leaves one removes what is kept of it.
+        """
+        meant = [one for one in self.folders.values() if name == str(one.root)] or [
+            one
+            for one in self.folders.values()
+            if name == one.name or (len(name) >= 8 and one.id.hex().startswith(name))
+        ]
+        if len(meant) > 1:
+            raise ConfigError(
+                "several folders that are kept here are called so",
+                folder=name,
+                path=", ".join(str(one.root) for one in meant),
+                next_step="Name one by its path.",
+            )
+        return meant[0] if meant else None
 
     def knows(self, device: DeviceId) -> bool:
         """Whether `device` is a member of a folder that is kept here."""

@@ -9,6 +9,7 @@ import pytest
 from meshsync.agent import api_schema as api
 from meshsync.errors import ConfigError
 from tests.agent.test_agent_backup import backed_up
+from tests.support.pairing_mesh import open_mesh
 
 
 class TestItsPlace:
@@ -23,6 +24,23 @@ class TestItsPlace:
             with pytest.raises(ConfigError, match="one inside the other"):
                 await nas.service.join(api.JoinRequest(ticket=ticket, path=str(place)), _quiet)
             assert list(nas.agent.folders) == []
+
+
+class TestItsName:
+    async def test_of_two_kept_folders_with_one_name_none_is_left_by_it(self, tmp_path: Path) -> None:
+        async with open_mesh(tmp_path) as mesh:
+            nas = await mesh.start("nas")
+            places = [tmp_path / "first disk" / "ann", tmp_path / "second disk" / "ann"]
+            for name, place in zip(("one", "two"), places, strict=True):
+                ticket = (await (await mesh.start(name)).share(role="backup")).ticket
+                await nas.service.join(api.JoinRequest(ticket=ticket, path=str(place)), _quiet)
+            with pytest.raises(ConfigError, match="several folders") as told:
+                await nas.service.leave("ann")
+            assert all(str(place) in told.value.path for place in places)
+            assert len(nas.agent.backups.folders) == 2
+            await nas.service.leave(str(places[1]))
+            assert [place.exists() for place in places] == [True, False]
+            await nas.service.leave("ann")
 
 
 def _quiet(done: int, total: int) -> None:
