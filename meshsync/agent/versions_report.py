@@ -16,7 +16,7 @@ from meshsync.agent.kept import kept_of
 from meshsync.agent.observer import display
 from meshsync.agent.status_report import time_text
 from meshsync.content.record import Content, Kind
-from meshsync.errors import NotFound
+from meshsync.errors import ConfigError, NotFound
 from meshsync.ids import DOT_SIZE_BYTES, DeviceId, Dot, NodeId, short
 from meshsync.index.version_rows import VersionRow, VersionRows
 from meshsync.sync.disk_rows import Path as TreePath
@@ -35,7 +35,10 @@ def locate(agent: Agent, path: str) -> tuple[Folder, TreePath]:
 
 
 def find_folder(agent: Agent, name: str) -> Folder:
-    """Return the folder with this name, id (or its beginning) or path. Raises NotFound."""
+    """Return the folder with this name, id (or its beginning) or path.
+
+    Raises NotFound, ConfigError (kept here as a backup).
+    """
     for folder in sorted(agent.folders.values(), key=lambda each: each.handout is not None):
         place = str(folder.root_path) if folder.handout is None else os.fsdecode(place_of(folder.handout))
         if name in (folder.name, place) or (len(name) >= 8 and folder.id.hex().startswith(name)):
@@ -43,6 +46,14 @@ def find_folder(agent: Agent, name: str) -> Folder:
     for folder in agent.folders.values():
         if Path(name).is_absolute() and Path(name).name == folder.name:
             return folder  # a command took the name for a path, because something is called so where it was typed
+    kept = agent.backups.named(name)
+    if kept is not None:
+        raise ConfigError(
+            "this device keeps the folder as a backup and cannot read it",
+            folder=kept.name,
+            path=str(kept.root),
+            next_step=f"Type it on a member. What is kept here: meshsync status. To end it: meshsync leave {kept.name}",
+        )
     raise NotFound("there is no such folder", folder=name, next_step="meshsync status")
 
 

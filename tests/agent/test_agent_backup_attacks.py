@@ -42,6 +42,20 @@ class TestItsName:
             assert [place.exists() for place in places] == [True, False]
             await nas.service.leave("ann")
 
+    async def test_what_only_a_reader_can_do_is_refused_with_what_to_do(self, tmp_path: Path) -> None:
+        async with backed_up(tmp_path) as (_, _, nas):
+            asked = (
+                nas.service.pause("nas"),
+                nas.service.members("nas"),
+                nas.service.versions("nas", False),
+                nas.service.log("nas", "some file"),
+            )
+            for question in asked:
+                with pytest.raises(ConfigError, match="keeps the folder as a backup") as told:
+                    await question
+                assert (told.value.folder, told.value.path) == ("nas", str(nas.tree))
+                assert "on a member" in told.value.next_step and "meshsync leave nas" in told.value.next_step
+
 
 def _quiet(done: int, total: int) -> None:
     """Nobody looks at the progress."""
