@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Callable
-from contextlib import suppress
 
 from meshsync.agent.fetcher import Fetcher
 from meshsync.agent.folder_store import FolderStore
@@ -162,6 +161,13 @@ class FetchPool:
         failed, self._failed = self._failed, []
         return failed
 
+    async def clear(self) -> bool:
+        """Remove staged files that the disk refused to remove before; return whether it refuses some still."""
+        staging = self._staging()
+        if staging.has_left:
+            await self._runtime.in_thread(staging.clear)
+        return staging.has_left
+
     def cancel(self, node: NodeId) -> None:
         """Stop fetching; what was fetched is discarded."""
         self.discard(node)
@@ -187,8 +193,7 @@ class FetchPool:
         if held is not None:
             held[1].file.discard()
         elif begun is not None and task is None:  # left by a fetch that failed, for the next one to go on with
-            with suppress(OSError):  # the next start removes what nobody knows
-                self._staging().remove(begun)
+            self._staging().remove_soon(begun)
         self._partial.forget(node)
 
     async def close(self) -> None:

@@ -68,6 +68,14 @@ class Pending:
     def __bool__(self) -> bool:
         return self.everything or self.more or bool(self.paths or self.plan or self.nodes)
 
+    def add(self, other: Pending) -> None:
+        """Take over what another one has to do as well."""
+        self.everything |= other.everything
+        self.more |= other.more
+        self.paths |= other.paths
+        self.plan |= other.plan
+        self.nodes |= other.nodes
+
 
 class FolderLoop:
     """Belongs to one loop. `on_change` is told whenever the state that users see may differ."""
@@ -265,6 +273,8 @@ class FolderLoop:
             self._take_plan(plan, scope, full)
         moved = await self._apply_ready()
         await self._spares.review(self._replica.view)
+        if await self._pool.clear():
+            self._later("left over", RETRY_BLOCKED_S, self.wake.note)
         self.phase = "in sync" if not self._unfinished else "syncing"
         return moved or bool(self._pending or self._replan or self.decisions or self.turns)
 
@@ -299,7 +309,7 @@ class FolderLoop:
             wanted = None if pending.everything else pending.paths
             seen = await self._runtime.in_thread(self._observer.look, wanted)
             if seen.missing is not None:
-                self._pending = pending
+                self._pending.add(pending)  # to what was noted while it was looked
                 self.root_missing, self.phase = seen.missing, "error"
                 self._later("root", RETRY_BLOCKED_S, self.wake.note)
                 return None

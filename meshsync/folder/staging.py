@@ -121,11 +121,15 @@ class StagedFile(Staged):
             self._fd = -1
 
     def discard(self) -> None:
-        """Release the descriptor and remove the file, if it is still in the staging area."""
-        self.close()
+        """Release the descriptor and remove the file, if it is still in the staging area.
+
+        Never fails, for whoever gives up a file has something else to tell: what the disk refuses to remove now,
+        `Staging.clear` removes later.
+        """
+        with suppress(OSError):
+            self.close()
         if self.name:
-            with _ResourceErrors(), suppress(FileNotFoundError):
-                self._staging.syscalls.unlink(self._staging.fd, self.name)
+            self._staging.remove_soon(self.name)
 
 
 class Staging:
@@ -135,6 +139,28 @@ class Staging:
         self.fd, self.syscalls = root.staging_fd, root.syscalls
         self.umask = attributes.umask()
         self._runtime = runtime
+        self._left: dict[bytes, None] = {}  # names that the disk refused to remove
+
+    def remove_soon(self, name: bytes) -> None:
+        """Remove a staged file now or, if the disk refuses that, at a later `clear`."""
+        try:
+            self.syscalls.unlink(self.fd, name)
+        except FileNotFoundError:
+            pass
+        except OSError:
+            if len(self._left) < FOLDER_STAGING_ENTRIES_MAX:  # beyond that the next start removes them
+                self._left[name] = None
+
+    @property
+    def has_left(self) -> bool:
+        """Whether there is something to `clear`."""
+        return bool(self._left)
+
+    def clear(self) -> None:
+        """Try again to remove what the disk refused to remove. Blocking; `has_left` tells whether it refuses still."""
+        left, self._left = list(self._left), {}
+        for name in left:
+            self.remove_soon(name)
 
     def token(self) -> bytes:
         """Return 32 hex digits that no other name in the area has."""

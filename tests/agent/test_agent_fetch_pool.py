@@ -184,6 +184,25 @@ async def test_what_cannot_be_staged_leaves_nothing_and_is_told(scene: Scene, ch
 
 
 @pytest.mark.parametrize("chunks", SIZES.values(), ids=SIZES)
+async def test_a_disk_that_refuses_to_remove_too_is_told_of_and_is_cleared_once_it_works(
+    scene: Scene, chunks: int
+) -> None:
+    scene.want(scene.member.offer(b"a", chunks))
+    scene.member.open.set()
+    calls = scene.tree.root.syscalls
+    assert isinstance(calls, FaultySyscalls)
+    calls.fails |= {"write": errno.EIO, "unlink": errno.EIO}
+    scene.pool.start()
+    await scene.until(scene.pool.take_failed)  # or nobody would ever try again
+    scene.pool.cancel(NODE)
+    assert await scene.pool.clear()
+    assert len(scene.tree.staged_names()) == 1
+    calls.fails.clear()
+    assert not await scene.pool.clear()
+    assert scene.tree.staged_names() == []
+
+
+@pytest.mark.parametrize("chunks", SIZES.values(), ids=SIZES)
 async def test_a_staged_file_that_was_lost_on_its_way_into_the_tree_is_fetched_again(scene: Scene, chunks: int) -> None:
     content, names = scene.member.offer(b"a", chunks), []
     scene.member.open.set()
