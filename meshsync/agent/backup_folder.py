@@ -6,14 +6,12 @@ Invariant: nothing is taken into a place that is not there: an unmounted disk is
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import os
-import shutil
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from meshsync.agent.backup_note import BackupHome, BackupNote
-from meshsync.agent.backup_store import CHUNKS_NAME, LOG_NAME, BackupStore, Fetch, Held
+from meshsync.agent.backup_store import LOG_NAME, BackupStore, Fetch, Held, remove_store
 from meshsync.agent.changes import Changes
 from meshsync.content.backup import discovery_key
 from meshsync.crypto.identity import DeviceKeys
@@ -151,20 +149,8 @@ class BackupFolder:
         self._on_change()
 
     def remove(self) -> None:
-        """Remove what is kept, and the note of it; files of others in the same place stay. Blocking, once closed.
-
-        Raises ResourceError.
-        """
-        try:
-            for name in (LOG_NAME, f"{LOG_NAME}-wal", f"{LOG_NAME}-shm"):
-                (self.root / name).unlink(missing_ok=True)
-            shutil.rmtree(self.root / CHUNKS_NAME, ignore_errors=False)
-        except FileNotFoundError:
-            pass
-        except OSError as error:
-            raise ResourceError(f"what was kept cannot be removed: {error.strerror}", path=str(self.root)) from error
-        with contextlib.suppress(OSError):
-            self.root.rmdir()  # not if it holds anything else
+        """Remove what is kept, and the note of it. Blocking, once closed. Raises ResourceError."""
+        remove_store(self.root)
         self.home.remove()
 
     async def copy(self, records: Sequence[LogRecord], fetch: Fetch) -> None:

@@ -9,7 +9,6 @@ from __future__ import annotations
 from pathlib import Path
 
 from meshsync.agent.backup_folder import BackupFolder
-from meshsync.agent.backup_store import CHUNKS_NAME, LOG_NAME
 from meshsync.agent.daemon import Agent
 from meshsync.agent.joining import become_member, check_unused, taken_places
 from meshsync.content.ticket import Ticket
@@ -26,9 +25,14 @@ async def join_as_backup(
     """
     check_unused(agent, ticket)
     root = await agent.runtime.in_thread(_prepare, agent, Path(path)) if path else None
-    chain, via = await become_member(agent, ticket, first)
+    reserved = await agent.backups.reserve(ticket.folder, root)
+    try:
+        chain, via = await become_member(agent, ticket, first)
+    except BaseException:
+        await agent.backups.abandon(reserved)
+        raise
     name = root.name if root is not None and root.name else f"backup-{short(ticket.folder)}"
-    return await agent.begin_backup(ticket.folder, root, name, ticket.addresses, chain), via
+    return await agent.begin_backup(reserved, name, ticket.addresses, chain), via
 
 
 def _prepare(agent: Agent, path: Path) -> Path:
@@ -42,7 +46,7 @@ def _prepare(agent: Agent, path: Path) -> Path:
     for other in taken_places(agent):
         if real == other or real in other.parents or other in real.parents:
             raise ConfigError(f"the directory and the folder at {other} are one inside the other", path=str(path))
-    if present - {LOG_NAME, f"{LOG_NAME}-wal", f"{LOG_NAME}-shm", CHUNKS_NAME, "lost+found"}:
+    if present - {"lost+found"}:
         raise ConfigError(
             "a backup is kept in a directory of its own, and this one is not empty",
             path=str(path),

@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import shutil
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from meshsync.crypto.identity import DeviceKeys
-from meshsync.errors import MeshsyncError, StorageFull
+from meshsync.errors import MeshsyncError, ResourceError, StorageFull
 from meshsync.ids import BlobId, FolderId, short
 from meshsync.limits import RELAY_FOLDER_BYTES_MAX, RELAY_LEASE_S, WANT_ITEMS_MAX
 from meshsync.metalog.membership import Membership
@@ -168,3 +169,17 @@ class BackupStore:
         with contextlib.suppress(MeshsyncError):
             await self._core.log.close()
         await self._core.chunks.close()
+
+
+def remove_store(directory: Path) -> None:
+    """Remove a store, and its directory if nothing else is in it. Blocking, once closed. Raises ResourceError."""
+    try:
+        for name in (LOG_NAME, f"{LOG_NAME}-wal", f"{LOG_NAME}-shm"):
+            (directory / name).unlink(missing_ok=True)
+        shutil.rmtree(directory / CHUNKS_NAME)
+    except FileNotFoundError:
+        pass
+    except OSError as error:
+        raise ResourceError(f"what was kept cannot be removed: {error.strerror}", path=str(directory)) from error
+    with contextlib.suppress(OSError):
+        directory.rmdir()

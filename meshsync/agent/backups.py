@@ -5,20 +5,31 @@ Invariant: what a member asks about a folder that is not kept here, or not ready
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from meshsync.agent import backup_note
 from meshsync.agent.backup_folder import BackupFolder
 from meshsync.agent.backup_note import BackupHome, BackupNote
-from meshsync.agent.backup_store import BackupStore
+from meshsync.agent.backup_store import BackupStore, remove_store
 from meshsync.crypto.identity import DeviceKeys
-from meshsync.errors import ConfigError, MalformedMessage, MeshsyncError
+from meshsync.errors import ConfigError, MalformedMessage, MeshsyncError, ResourceError
 from meshsync.ids import DeviceId, FolderId
 from meshsync.runtime import Runtime
 from meshsync.transport.base import Link
 from meshsync.transport.framed import FramedStream
 from meshsync.wire.relay_messages import Attach, Code, pack, refused, unpack
+
+
+@dataclass(frozen=True, slots=True)
+class Reserved:
+    """A place for a folder that this device may become a backup of: nobody else can take it."""
+
+    home: BackupHome
+    place: Path
+    store: BackupStore
 
 
 class Backups:
@@ -44,30 +55,40 @@ class Backups:
                 continue
             await self._begin(home, note, None)
 
-    async def add(
-        self, folder: FolderId, root: Path | None, name: str, addresses: Sequence[str], chain: Sequence[bytes]
-    ) -> BackupFolder:
-        """Begin to keep a folder whose verified membership chain admitted this device.
+    async def reserve(self, folder: FolderId, root: Path | None) -> Reserved:
+        """Make a place for a folder: `root`, an empty directory, or one inside the home for None.
 
-        `root` is None for a place inside the home. Raises ResourceError, StorageFull, ConfigError; then nothing is left
-        in the home.
+        Raises ResourceError, StorageFull, ConfigError; then nothing is left. `keep` or `abandon` must follow.
         """
         home = await self._runtime.in_thread(backup_note.create, self._home, folder)
+        place = root if root is not None else home.inner_root
         try:
-            place = root if root is not None else home.inner_root
             await self._runtime.in_thread(lambda: place.mkdir(mode=0o700, exist_ok=True))
             store = await BackupStore.open(self._runtime, self._keys, folder, place)
-            try:
-                await store.found(chain)
-                note = BackupNote(backup_note.NOTE_VERSION, bytes(place), name, tuple(addresses))
-                await self._runtime.in_thread(home.write, note)
-            except BaseException:
-                await store.close()
-                raise
         except BaseException:
             await self._runtime.in_thread(home.remove)
             raise
-        return await self._begin(home, note, store)
+        return Reserved(home, place, store)
+
+    async def abandon(self, reserved: Reserved) -> None:
+        """Give a place back: nothing was admitted."""
+        await reserved.store.close()
+        with contextlib.suppress(ResourceError):  # an empty store in a directory of the user's is all that may stay
+            await self._runtime.in_thread(remove_store, reserved.place)
+        await self._runtime.in_thread(reserved.home.remove)
+
+    async def keep(
+        self, reserved: Reserved, name: str, addresses: Sequence[str], chain: Sequence[bytes]
+    ) -> BackupFolder:
+        """Begin to keep a folder whose verified membership chain admitted this device. Raises ResourceError."""
+        note = BackupNote(backup_note.NOTE_VERSION, bytes(reserved.place), name, tuple(addresses))
+        try:
+            await reserved.store.found(chain)
+            await self._runtime.in_thread(reserved.home.write, note)
+        except BaseException:
+            await self.abandon(reserved)
+            raise
+        return await self._begin(reserved.home, note, reserved.store)
 
     async def _begin(self, home: BackupHome, note: BackupNote, store: BackupStore | None) -> BackupFolder:
         folder = BackupFolder(self._runtime, home, note, self._keys, self._on_change)

@@ -10,14 +10,13 @@ import contextlib
 import logging
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from meshsync.agent import device_key, folder_home
 from meshsync.agent.at_keeper import FolderAtKeeper
 from meshsync.agent.backup_folder import BackupFolder
 from meshsync.agent.backup_pull import PullFromRelay
-from meshsync.agent.backups import Backups
+from meshsync.agent.backups import Backups, Reserved
 from meshsync.agent.changes import Changes
 from meshsync.agent.code_serving import serve_code
 from meshsync.agent.code_talk import DirectTalk, Talk
@@ -348,10 +347,12 @@ class Agent:
         )
 
     async def _keep(self, link: Link, name: FolderId) -> None:
-        """Bring a folder to the backup at the other end of `link`, and to one that was removed that it was."""
+        """Bring a folder to the backup at the other end of `link`; only who belongs to it if it was removed, or is one
+        more than can be brought anything.
+        """
         folder = self.folders[name]
         at_backup = FolderAtKeeper(self.runtime, link, folder, f"backup {short(link.peer)}", self._room)
-        if folder.knows(link.peer):
+        if link.peer in folder.replica.keepers:
             await at_backup.run()
             return
         with contextlib.suppress(MeshsyncError):
@@ -381,10 +382,10 @@ class Agent:
         self.refresh()
 
     async def begin_backup(
-        self, folder: FolderId, root: Path | None, name: str, addresses: tuple[str, ...], chain: list[bytes]
+        self, reserved: Reserved, name: str, addresses: tuple[str, ...], chain: list[bytes]
     ) -> BackupFolder:
-        """Keep a folder that this device was admitted to as a backup from now on. Raises as `Backups.add`."""
-        kept = await self.backups.add(folder, root, name, addresses, chain)
+        """Keep a folder that this device was admitted to as a backup from now on. Raises as `Backups.keep`."""
+        kept = await self.backups.keep(reserved, name, addresses, chain)
         self.dialer.add(addresses, kept.discovery_key)
         self.refresh()
         return kept

@@ -18,7 +18,9 @@ from meshsync.errors import MeshsyncError, PeerOverran, SignatureInvalid, Ticket
 from meshsync.ids import DeviceId, FolderId, short
 from meshsync.limits import JOIN_CHAIN_BYTES_MAX, PAIR_TRIES_MAX, RECORDS_PAGE_BYTES_MAX
 from meshsync.metalog.membership import Membership, extended, replay
-from meshsync.metalog.membership_entry import Admit, open_membership, sign_change
+from meshsync.metalog.membership_entry import Admit, OpenedMembership, open_membership, sign_change
+from meshsync.metalog.membership_history import tell
+from meshsync.roles import Role
 from meshsync.transport.base import Link, Priority
 from meshsync.wire.peer_messages import (
     MembershipPage,
@@ -144,8 +146,10 @@ async def pair_over_link(link: Link, ticket: Ticket, keys: DeviceKeys, device_na
 
 def make_admission(entries: list[bytes], ticket: Ticket, keys: DeviceKeys, device_name: str, now_s: int) -> bytes:
     """Return the entry by which this device admits itself on top of `entries`. Raises TicketInvalid and the like."""
-    membership = replay(map(open_membership, entries), ticket.folder)
+    opened = [open_membership(data) for data in entries]
+    membership = replay(opened, ticket.folder)
     invite = membership.open_invite(ticket.keys.device, now_s)
+    _check_new_as_backup(membership, opened, invite.role, keys.device)
     sealed_name = b""
     if invite.role.may_read:
         held = keys_from_boxes(membership, ticket.keys.device, ticket.keys.box_secret)
@@ -154,6 +158,23 @@ def make_admission(entries: list[bytes], ticket: Ticket, keys: DeviceKeys, devic
     entry = sign_change(keys, ticket.folder, membership.head, membership.seq + 1, change, ticket=ticket.keys)
     membership.apply(open_membership(entry.data))
     return entry.data
+
+
+def _check_new_as_backup(
+    membership: Membership, chain: Sequence[OpenedMembership], role: Role, device: DeviceId
+) -> None:
+    """Raise TicketInvalid if `device` was a backup of the folder before: members hold what its key signed of that log,
+    and would take a new one under the same key for one that was set back.
+    """
+    gone = tell(chain).departures.get(device)
+    before = membership.role(device) or (None if gone is None else gone.role)
+    if role is Role.BACKUP and before is Role.BACKUP:
+        raise TicketInvalid(
+            "this device was a backup of the folder before, and its log of it is gone",
+            device=short(device),
+            folder=short(membership.folder),
+            next_step="Join under another key, from a home of its own: add --home DIR to the command",
+        )
 
 
 async def _read_chain(conversation: Conversation, ticket: Ticket, member: DeviceId) -> ReceivedChain:

@@ -42,7 +42,7 @@ def faulty_relay(agent: Agent, folder: Folder, found: Convicted, time: Callable[
     )
     if folder.is_backup(proven.relay):
         then = f"Ask its user whether its disk was restored. To begin anew: meshsync remove {folder.name}"
-        return what, why, f"{then} {short(proven.relay)}, then share again"
+        return what, why, f"{then} {short(proven.relay)}, and let it join from another home (--home DIR)"
     return what, why, "Ask its operator whether it was restored from a backup. To use another: meshsync up --relay URL"
 
 

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from meshsync.agent import api_schema as api
-from meshsync.errors import ConfigError
-from tests.agent.test_agent_backup import backed_up
+from meshsync.errors import ConfigError, SourceUnavailable, TicketInvalid
+from tests.agent.test_agent_backup import BODY, backed_up, durable, only
 from tests.support.pairing_mesh import open_mesh
 
 
@@ -59,3 +59,68 @@ class TestItsName:
 
 def _quiet(done: int, total: int) -> None:
     """Nobody looks at the progress."""
+
+
+class TestItComesBack:
+    async def test_one_that_was_removed_is_refused_under_its_old_key_and_welcome_under_another(
+        self, tmp_path: Path
+    ) -> None:
+        # Members hold what the old key signed: a new log under it would be one that was set back.
+        async with backed_up(tmp_path) as (mesh, laptop, nas):
+            await laptop.service.remove(api.RemovalRequest(folder="laptop", who=nas.agent.keys.device.hex()))
+            await mesh.until(lambda: nas.agent.backups.folders[only(nas)].parted)
+            await nas.service.leave("nas")
+            shared = await laptop.share(role="backup")
+            with pytest.raises(TicketInvalid) as told:
+                await nas.join(shared.ticket)
+            assert "was a backup of the folder before" in told.value.what and "--home" in told.value.next_step
+            assert (nas.agent.backups.folders, nas.tree.exists()) == ({}, False)
+            second = await mesh.start("second home")
+            await second.join(shared.ticket)  # it was not used
+            (laptop.tree / "later.txt").write_bytes(b"later")
+            await durable(mesh, laptop)
+            folder = next(iter(laptop.agent.folders.values()))
+            assert folder.watch.convicted == {}
+
+    async def test_one_that_left_unasked_is_told_what_to_do(self, tmp_path: Path) -> None:
+        async with backed_up(tmp_path) as (_, laptop, nas):
+            await nas.service.leave("nas")
+            with pytest.raises(TicketInvalid) as told:
+                await nas.join((await laptop.share(role="backup")).ticket)
+            assert "--home" in told.value.next_step
+
+    async def test_a_join_that_fails_admits_nobody_and_leaves_nothing(self, tmp_path: Path) -> None:
+        async with open_mesh(tmp_path) as mesh:
+            laptop, nas = await mesh.start("laptop"), await mesh.start("nas")
+            shared = await laptop.share(role="backup")
+            nas.tree.rmdir()
+            (tmp_path / "blocked").write_bytes(b"a file, where a directory must be")
+            request = api.JoinRequest(ticket=shared.ticket, path=str(tmp_path / "blocked" / "nas"))
+            with pytest.raises(ConfigError):
+                await nas.service.join(request, lambda done, total: None)
+            await mesh.stop(laptop)
+            with pytest.raises(SourceUnavailable):
+                await nas.join(shared.ticket)
+            assert (nas.agent.backups.folders, nas.tree.exists()) == ({}, False)
+            assert not any((nas.agent.home.path / "backups").iterdir())
+            again = await mesh.restart(laptop)
+            (folder,) = again.agent.folders.values()
+            assert folder.replica.membership.backups() == []
+            await nas.join(shared.ticket)
+            assert folder.replica.membership.backups() == [nas.agent.keys.device]
+
+    async def test_more_than_an_entry_can_speak_of_are_members_and_hold_up_nothing(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr("meshsync.limits.FOLDER_RELAYS_MAX", 1)
+        async with backed_up(tmp_path) as (mesh, laptop, nas):
+            second = await mesh.start("second")
+            await second.join((await laptop.share(role="backup")).ticket)
+            (laptop.tree / "later.bin").write_bytes(BODY[::-1])
+            await durable(mesh, laptop)
+            (folder,) = laptop.agent.folders.values()
+            kept, spare = sorted([nas, second], key=lambda one: one.agent.keys.device)
+            assert folder.replica.keepers == (kept.agent.keys.device,)
+            assert [item.what for item in (await laptop.service.status()).health] == []
+            held = spare.agent.backups.folders[folder.id]
+            await mesh.until(lambda: held.membership == folder.replica.membership)
