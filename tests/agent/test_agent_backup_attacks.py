@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from meshsync.agent import api_schema as api
-from meshsync.errors import ConfigError, SourceUnavailable, TicketInvalid
+from meshsync.errors import ConfigError, TicketInvalid
 from tests.agent.test_agent_backup import BODY, backed_up, durable, only
 from tests.support.pairing_mesh import open_mesh
 
@@ -98,15 +98,14 @@ class TestItComesBack:
             request = api.JoinRequest(ticket=shared.ticket, path=str(tmp_path / "blocked" / "nas"))
             with pytest.raises(ConfigError):
                 await nas.service.join(request, lambda done, total: None)
-            await mesh.stop(laptop)
-            with pytest.raises(SourceUnavailable):
+            await laptop.service.revoke(api.RevokeRequest(folder="laptop", id=shared.id))
+            with pytest.raises(TicketInvalid):
                 await nas.join(shared.ticket)
             assert (nas.agent.backups.folders, nas.tree.exists()) == ({}, False)
             assert not any((nas.agent.home.path / "backups").iterdir())
-            again = await mesh.restart(laptop)
-            (folder,) = again.agent.folders.values()
+            (folder,) = laptop.agent.folders.values()
             assert folder.replica.membership.backups() == []
-            await nas.join(shared.ticket)
+            await nas.join((await laptop.share(role="backup")).ticket)
             assert folder.replica.membership.backups() == [nas.agent.keys.device]
 
     async def test_more_than_an_entry_can_speak_of_are_members_and_hold_up_nothing(
