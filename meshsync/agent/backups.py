@@ -5,6 +5,7 @@ Invariant: what a member asks about a folder that is not kept here, or not ready
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -38,6 +39,7 @@ class Backups:
     def __init__(self, runtime: Runtime, home: Path, on_change: Callable[[], None]) -> None:
         self.folders: dict[FolderId, BackupFolder] = {}
         self.unread: dict[FolderId, MeshsyncError] = {}  # notes that cannot be read, and why
+        self._reserved: dict[FolderId, asyncio.Event] = {}  # set once it is kept or abandoned
         self._runtime = runtime
         self._home = home
         self._on_change = on_change
@@ -68,10 +70,12 @@ class Backups:
         except BaseException:
             await self._runtime.in_thread(home.remove)
             raise
+        self._reserved[folder] = asyncio.Event()
         return Reserved(home, place, store)
 
     async def abandon(self, reserved: Reserved) -> None:
         """Give a place back: nothing was admitted."""
+        self._settled(reserved)
         await reserved.store.close()
         with contextlib.suppress(ResourceError):  # an empty store in a directory of the user's is all that may stay
             await self._runtime.in_thread(remove_store, reserved.place)
@@ -88,7 +92,14 @@ class Backups:
         except BaseException:
             await self.abandon(reserved)
             raise
-        return await self._begin(reserved.home, note, reserved.store)
+        folder = await self._begin(reserved.home, note, reserved.store)
+        self._settled(reserved)
+        return folder
+
+    def _settled(self, reserved: Reserved) -> None:
+        waiting = self._reserved.pop(reserved.home.folder, None)
+        if waiting is not None:
+            waiting.set()
 
     async def _begin(self, home: BackupHome, note: BackupNote, store: BackupStore | None) -> BackupFolder:
         folder = BackupFolder(self._runtime, home, note, self._keys, self._on_change)
@@ -142,7 +153,10 @@ class Backups:
         first = unpack(*frame)
         if not isinstance(first, Attach):
             raise MalformedMessage(f"a backup is not asked for {type(first).__name__}")
-        folder = self.folders.get(FolderId(first.folder))
+        name = FolderId(first.folder)
+        if name in self._reserved:  # members know of this backup as soon as one of them has admitted it
+            await self._reserved[name].wait()
+        folder = self.folders.get(name)
         framed.unread(frame)
         if folder is None or not await folder.serve(framed, link):
             await framed.send_frame(*pack(refused(Code.UNKNOWN, "this device does not keep this folder now")))

@@ -115,13 +115,14 @@ class Membership:
         return [device for device in self.owners() if not self.members[device].enrolled_by]
 
     def backups(self) -> list[DeviceId]:
-        """Return the devices that keep what they cannot read, in ascending order."""
-        return sorted(device for device, member in self.members.items() if member.role is Role.BACKUP)
+        """Return the devices that keep what they cannot read, in the order in which they were admitted."""
+        return [device for device, member in self.members.items() if member.role is Role.BACKUP]
 
     def keepers(self) -> tuple[DeviceId, ...]:
         """Return what keeps the folder's content and log sealed: its relays, then its backups.
 
-        At most FOLDER_RELAYS_MAX, which is what an entry can speak of: later ones are members, and are brought nothing.
+        At most FOLDER_RELAYS_MAX, which is what an entry can speak of: backups that came later are members, and are
+        brought nothing.
         """
         return (*sorted(self.relays), *self.backups())[: limits.FOLDER_RELAYS_MAX]
 
