@@ -1,4 +1,7 @@
-"""The agent's process: `python -m meshsync.agent`. Prints a line of JSON when ready, ends on SIGTERM or `stop`."""
+"""The agent's process: `python -m meshsync.agent`. Prints a line of JSON when ready, ends on SIGTERM or `stop`.
+
+Invariant: its relays, whose addresses carry invitations, come from `config.toml` alone, never from the command line.
+"""
 
 from __future__ import annotations
 
@@ -12,10 +15,10 @@ import sys
 
 import click
 
-from meshsync.agent import log_lines
+from meshsync.agent import config, log_lines
 from meshsync.agent.daemon import Agent, Options
 from meshsync.agent.events import EventRing
-from meshsync.agent.home import find_home
+from meshsync.agent.home import Home, find_home
 from meshsync.agent.local_api import LocalApi
 from meshsync.agent.passphrase import given
 from meshsync.agent.service import Service
@@ -30,36 +33,33 @@ from meshsync.runtime import SystemRuntime, raise_descriptor_limit, run_loop, tu
 @click.option("--home", default="", help="State directory.")
 @click.option("--name", default="", help="What other devices call this one.")
 @click.option("--listen", default="", help="HOST:PORT to listen on.")
-@click.option("--relay", "relays", multiple=True, help="Relay address, quic://HOST:PORT#TOKEN.")
 @click.option("--no-discovery", is_flag=True, help="Do not look for devices on the local network.")
 @click.option("--engine", default="", help="QUIC engine: qh3 or aioquic.")
 @click.option("--person", default="", help="Whose device this is, for the other members.")
-def main(
-    *, home: str, name: str, listen: str, relays: tuple[str, ...], no_discovery: bool, engine: str, person: str
-) -> None:
+def main(*, home: str, name: str, listen: str, no_discovery: bool, engine: str, person: str) -> None:
     """Run the agent until it is told to stop."""
     log_lines.begin(os.environ.get("MESHSYNC_LOG", "WARNING"))
     tune_allocator()
     raise_descriptor_limit()
-    options = Options(
-        name=name or platform.node() or "device",
-        listen=listen,
-        relays=relays,
-        engine=engine,
-        fault=os.environ.get("MESHSYNC_FAULT", ""),
-        person=person,
-    )
+    where = find_home(home)
     try:
-        run_loop(_run(home, options, discover=not no_discovery))
+        where.create()
+        options = Options(
+            name=name or platform.node() or "device",
+            listen=listen,
+            relays=config.load(where.config).relays,
+            engine=engine,
+            fault=os.environ.get("MESHSYNC_FAULT", ""),
+            person=person,
+        )
+        run_loop(_run(where, options, discover=not no_discovery))
     except MeshsyncError as error:
         click.echo(f"meshsync: {error}", err=True)
         sys.exit(error.exit_code)
 
 
-async def _run(home: str, options: Options, discover: bool) -> None:
+async def _run(where: Home, options: Options, discover: bool) -> None:
     runtime = SystemRuntime()
-    where = find_home(home)
-    where.create()
     discoveries: list[Discovery] = [MdnsDiscovery(runtime)] if discover else []
     agent = Agent(runtime, where, options, discoveries, passphrase=lambda: given(os.environ))
     events = EventRing()

@@ -31,7 +31,10 @@ class Config:
     person: str = ""
 
     def arguments(self) -> list[str]:
-        """Return the options of `python -m meshsync.agent` that say the same."""
+        """Return the options of `python -m meshsync.agent` that say the same, but for what the agent reads itself.
+
+        Relays are not among them: an address carries its invitation, and every user can read a command line.
+        """
         pairs = (
             ("--name", self.name),
             ("--listen", self.listen),
@@ -39,7 +42,6 @@ class Config:
             ("--person", self.person),
         )
         words = [word for option, value in pairs if value for word in (option, value)]
-        words += [word for relay in self.relays for word in ("--relay", relay)]
         return words if self.discovery else [*words, "--no-discovery"]
 
 

@@ -1,6 +1,7 @@
 """Starting and ending the agent's process.
 
-Invariant: when `start` returns, an agent answers on the home's socket; when it raises, it has left none running.
+Invariant: when `start` returns, an agent answers on the home's socket; when it raises, it has left none running. The
+agent's command line and environment hold no secret: every user of the machine can read the first.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from typing import IO, Any, NoReturn
 from meshsync.agent import config as stored
 from meshsync.agent.config import Config
 from meshsync.agent.home import Home
-from meshsync.agent.passphrase import DESCRIPTOR_VARIABLE
+from meshsync.agent.passphrase import DESCRIPTOR_VARIABLE, FILE_VARIABLE
 from meshsync.cli.client import Client
 from meshsync.errors import AgentNotRunning, ConfigError, MeshsyncError, PeerTimeout
 from meshsync.limits import DOWN_TIMEOUT_S, LOG_TAIL_BYTES_MAX, READY_LINE_BYTES_MAX, UP_TIMEOUT_S
@@ -37,10 +38,11 @@ def ensure_running(home: Home) -> None:
     """Start the agent with its stored options unless one runs. Raises as `start`."""
     if not is_running(home):
         home.create()
-        start(home, stored.load(home.config))
+        start(home, stored.load(home.config), unlock(home))
 
 
 AGENT = ("-m", "meshsync.agent")
+AGENT_VARIABLES = ("MESHSYNC_HOME", "MESHSYNC_LOG", "MESHSYNC_FAULT", DESCRIPTOR_VARIABLE, FILE_VARIABLE)
 
 
 def command(home: Home, config: Config) -> list[str]:
@@ -48,13 +50,31 @@ def command(home: Home, config: Config) -> list[str]:
     return [sys.executable, *AGENT, "--home", str(home.path), *config.arguments()]
 
 
-def start(home: Home, config: Config) -> dict[str, Any]:
-    """Start the agent detached from this terminal and return its ready line.
+def unlock(home: Home) -> bytes | None:
+    """Return the passphrase that the keys of `home` open with, asked for if need be; None if they are not sealed.
 
-    Raises KeysLocked if the keys are sealed and the passphrase is not given or another one, ConfigError with the end
+    Changes nothing, so it comes before anything that a wrong one must not do. Raises KeysLocked if the passphrase is
+    not given or another one, ConfigError if the key file is damaged.
+    """
+    from meshsync.agent import device_key  # only now: a command that starts nothing needs no cryptography
+
+    if not device_key.needs_passphrase(home):
+        return None
+    from meshsync.agent.key_file import open_seed
+    from meshsync.cli.passphrase import obtain
+
+    passphrase = obtain(home)
+    open_seed(device_key.read(home), passphrase)
+    return passphrase
+
+
+def start(home: Home, config: Config, passphrase: bytes | None) -> dict[str, Any]:
+    """Start the agent detached from this terminal and return its ready line. `passphrase` is what `unlock` returned.
+
+    The agent reads the relays from `home.config`, which must say the same as `config`. Raises ConfigError with the end
     of its log if it ends instead, PeerTimeout if it is not ready in UP_TIMEOUT_S.
     """
-    with _passphrase(home) as (environment, descriptors), home.log.open("ab") as log:
+    with _handed(passphrase) as (environment, descriptors), home.log.open("ab") as log:
         process = subprocess.Popen(
             command(home, config),
             stdin=subprocess.DEVNULL,
@@ -80,32 +100,27 @@ def start(home: Home, config: Config) -> dict[str, Any]:
         process.returncode = process.returncode if process.returncode is not None else 0  # it outlives us on purpose
 
 
-def replace(home: Home, config: Config) -> NoReturn:
-    """Become the agent's process. Raises KeysLocked as `start`."""
+def replace(home: Home, config: Config, passphrase: bytes | None) -> NoReturn:
+    """Become the agent's process, with the same arguments as `start`."""
     words = command(home, config)
-    with _passphrase(home) as (environment, descriptors):
+    with _handed(passphrase) as (environment, descriptors):
         for descriptor in descriptors:
             os.set_inheritable(descriptor, True)
         os.execve(words[0], words, environment)
 
 
 @contextmanager
-def _passphrase(home: Home) -> Iterator[tuple[dict[str, str], tuple[int, ...]]]:
-    """Give the environment and the descriptors by which an agent of `home` learns its passphrase, if it needs one.
+def _handed(passphrase: bytes | None) -> Iterator[tuple[dict[str, str], tuple[int, ...]]]:
+    """Give an agent's environment, and the descriptors by which it learns its passphrase, if there is one.
 
-    It is tried here first, so that a wrong one is told by its own error and starts nothing.
+    Options of commands stay out of the environment: a relay's invitation may be one of them.
     """
-    from meshsync.agent import device_key  # only now: a command that starts nothing needs no cryptography
-
-    environment = dict(os.environ)
-    if not device_key.needs_passphrase(home):
+    environment = {
+        name: value for name, value in os.environ.items() if not name.startswith("MESHSYNC_") or name in AGENT_VARIABLES
+    }
+    if passphrase is None:
         yield environment, ()
         return
-    from meshsync.agent.key_file import open_seed
-    from meshsync.cli.passphrase import obtain
-
-    passphrase = obtain(home)
-    open_seed(device_key.read(home), passphrase)
     reading, writing = os.pipe()
     try:
         os.write(writing, passphrase)  # a pipe holds more than the longest one

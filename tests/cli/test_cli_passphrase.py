@@ -50,6 +50,18 @@ def test_up_needs_it_and_the_device_stays_the_same(device: Device, tmp_path: Pat
     assert device.status()["device"] == before
 
 
+def test_a_wrong_one_for_new_options_changes_nothing_and_the_agent_goes_on(device: Device, tmp_path: Path) -> None:
+    right, wrong = (file_with(tmp_path, text) for text in ("correct horse", "wrong horse"))
+    device.cli("passphrase", "set", "--new-file", right)
+    before, options = device.pid, device.home.config.read_bytes()
+    device.cli("up", "--name", "other", code=1)
+    device.cli("up", "--name", "other", environment={"MESHSYNC_PASSPHRASE_FILE": wrong}, code=1)
+    assert device.home.config.read_bytes() == options
+    assert device.pid == before and device.status()["device"]["name"] == "laptop"
+    device.cli("up", "--name", "other", environment={"MESHSYNC_PASSPHRASE_FILE": right})
+    assert device.pid != before and device.status()["device"]["name"] == "other"
+
+
 def test_a_supervisor_hands_it_on_by_a_descriptor(device: Device, tmp_path: Path) -> None:
     device.down()
     device.cli("passphrase", "set", "--new-file", file_with(tmp_path, "correct horse"))

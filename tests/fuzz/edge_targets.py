@@ -142,7 +142,8 @@ def _config(data: bytes) -> object:
     with tempfile.NamedTemporaryFile(dir=_SCRATCH) as file:
         file.write(data)
         file.flush()
-        return config.load(Path(file.name)).arguments()
+        read = config.load(Path(file.name))
+        return read.arguments(), read.relays
 
 
 _SCRATCH = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None

@@ -1,4 +1,4 @@
-"""The twin of the agent's process: takes the same options, prints the same ready line, serves an `AgentTwin`.
+"""The twin of the agent's process: same options, relays from the same file, same ready line; serves an `AgentTwin`.
 
 `--name` chooses a behaviour: `refuses` ends with words on stderr, `babbles` prints something else than a ready line.
 """
@@ -9,6 +9,7 @@ import json
 import sys
 from pathlib import Path
 
+from meshsync.agent import config
 from meshsync.agent.home import Home
 from tests.support.agent_twin import serving
 
@@ -21,7 +22,7 @@ def main(words: list[str]) -> None:
     if name == "babbles":
         print("hello", flush=True)
     with serving(home) as twin:
-        (home / "options.json").write_text(json.dumps(words))
+        (home / "options.json").write_text(json.dumps([*words, *config.load(Home(home).config).relays]))
         device = {"id": "d0" * 32, "name": twin.name}
         ready = {"schema": 1, "ready": True, "device": device, "socket": str(Home(home).socket), "port": 1}
         print(json.dumps(ready), flush=True)
