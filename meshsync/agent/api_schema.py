@@ -373,12 +373,13 @@ class RemovalResult(Answer, frozen=True, kw_only=True):
 class LeaveResult(Answer, frozen=True, kw_only=True):
     """The folder is forgotten here. `told`: a relay or another member knows of it.
 
-    `was_backup`: what this device kept of it, sealed, is removed.
+    `was_backup`: what this device kept of it, sealed, is removed, unless it is `left` at a place that was not there.
     """
 
     done: bool = True
     told: bool = True
     was_backup: bool = False
+    left: str = ""
 
 
 class FolderRequest(Schema, frozen=True, kw_only=True):

@@ -148,6 +148,10 @@ class BackupFolder:
             self.problem = error
         self._on_change()
 
+    def is_there(self) -> bool:
+        """Whether what is kept lies in its place now, which a disk may be missing from. Blocking."""
+        return (self.root / LOG_NAME).exists()
+
     def remove(self) -> None:
         """Remove what is kept, and the note of it. Blocking, once closed. Raises ResourceError."""
         remove_store(self.root)

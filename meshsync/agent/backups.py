@@ -108,10 +108,17 @@ class Backups:
         return folder
 
     async def forget(self, folder: BackupFolder) -> None:
-        """Keep a folder no longer: what lies in its place is removed. Raises ResourceError."""
-        del self.folders[folder.id]
+        """Keep a folder no longer: what lies in its place is removed.
+
+        Raises ResourceError if that cannot be; then the folder is served no more, and can be forgotten again.
+        """
         await folder.close()
-        await self._runtime.in_thread(folder.remove)
+        try:
+            await self._runtime.in_thread(folder.remove)
+        except ResourceError as error:
+            folder.problem = error
+            raise
+        del self.folders[folder.id]
 
     async def close(self) -> None:
         """End everything."""

@@ -210,9 +210,10 @@ class Service:
         kept = self._agent.backups.named(folder)
         if kept is not None:
             self._agent.dialer.remove(kept.note.addresses)
+            is_there = await self._agent.runtime.in_thread(kept.is_there)
             await self._agent.backups.forget(kept)
             self._agent.refresh()
-            return api.LeaveResult(told=kept.parted, was_backup=True)
+            return api.LeaveResult(told=kept.parted, was_backup=True, left="" if is_there else str(kept.root))
         left = versions_report.find_folder(self._agent, folder)
         with self._agent.handouts.kept_open(left):
             return await members_acts.leave(self._agent, left)

@@ -63,7 +63,11 @@ def waiting_relays(answer: Answer) -> None:
 
 def _left(folder: str, answer: Answer) -> None:
     if answer.get("was_backup"):
-        say(f"Left {printable(folder)}. What was kept of it is removed.")
+        left = answer.get("left")
+        what = (
+            f"What was kept of it was not there, and stays in {printable(left)}" if left else "What was kept is removed"
+        )
+        say(f"Left {printable(folder)}. {what}.")
         if not answer["told"]:
             say("Its members still count on this device. Ask an owner to run: meshsync remove FOLDER DEVICE")
         return

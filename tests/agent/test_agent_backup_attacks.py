@@ -125,3 +125,15 @@ class TestItComesBack:
             assert [item.what for item in (await laptop.service.status()).health] == []
             held = second.agent.backups.folders[folder.id]
             await mesh.until(lambda: held.membership == folder.replica.membership)
+
+
+class TestItsDiskIsAway:
+    async def test_leaving_says_where_what_was_kept_still_lies(self, tmp_path: Path) -> None:
+        async with backed_up(tmp_path) as (mesh, _, nas):
+            await mesh.stop(nas)
+            away = nas.tree.rename(tmp_path / "unmounted")
+            again = await mesh.restart(nas)
+            left = await again.service.leave("nas")
+            assert (left.was_backup, left.left) == (True, str(nas.tree))
+            assert (away / "log.sqlite").exists()
+            assert again.agent.backups.folders == {}
