@@ -146,3 +146,16 @@ async def test_a_link_that_ended_is_made_again_from_any_place(place: str) -> Non
         await passed(runtime, 3)
         again = anna.table.get(BEN.device)
         assert again is not None and again is not first
+
+
+async def test_the_links_that_end_while_an_agent_stops_are_not_dialled_again() -> None:
+    async with two_devices() as (runtime, anna, ben):
+        anna.dialer.add((f"10.0.0.2:{ben.endpoint.port}",), KEY)
+        await passed(runtime, 3)
+        link = anna.table.get(BEN.device)
+        assert link is not None
+        await anna.dialer.close()
+        made = anna.made
+        link.close("the agent stops")
+        await passed(runtime, 3)
+        assert anna.table.get(BEN.device) is None and anna.made == made
