@@ -23,14 +23,7 @@ from meshsync.limits import UP_RELAY_WAIT_S
 @click.option("--name", default="", help="Name of this device; default: the host's name.")
 @click.option("--person", default="", metavar="NAME", help="Whose device this is, for the members of its folders.")
 @click.option("--listen", default="", metavar="ADDR", help="Address to listen on, HOST:PORT; port 0: any.")
-@click.option(
-    "--relay",
-    "relays",
-    multiple=True,
-    metavar="URL",
-    envvar="MESHSYNC_UP_RELAY",  # by itself it would be called after `relays`
-    help="Relay with its invitation; may be repeated.",
-)
+@click.option("--relay", "relays", multiple=True, metavar="URL", help="Relay with its invitation; may be repeated.")
 @click.option("--no-discovery", is_flag=True, help="Neither announce nor look for devices on the LAN.")
 @click.option("--engine", type=click.Choice(ENGINES), default=None, help="QUIC engine.")
 @click.option("--foreground", is_flag=True, help="Stay in the foreground, for service supervisors.")

@@ -69,6 +69,11 @@ class Lazy(click.Group):
         module = importlib.import_module(f"meshsync.cli.{COMMANDS[cmd_name][0]}")
         found = getattr(module, f"{cmd_name}_command")
         assert isinstance(found, click.Command)
+        for option in found.params:
+            if isinstance(option, click.Option) and option.envvar is None:
+                # After the option that is typed: by itself it would be called after the function's parameter.
+                words = ("MESHSYNC", cmd_name, max(option.opts, key=len).lstrip("-"))
+                option.envvar = "_".join(words).replace("-", "_").upper()
         return found
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:

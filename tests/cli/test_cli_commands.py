@@ -370,3 +370,13 @@ def test_every_command_has_help_with_an_example(shell: Shell, name: str) -> None
 @pytest.mark.parametrize("kind", ["bash", "zsh", "fish"])
 def test_completion_prints_a_script(shell: Shell, kind: str) -> None:
     assert "_MESHSYNC_COMPLETE" in shell("completion", kind)
+
+
+def test_options_are_taken_from_the_environment_by_the_name_that_is_typed(
+    twin: AgentTwin, shell: Shell, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MESHSYNC_STATUS_JSON", "1")
+    assert json.loads(shell("status"))["folders"][0]["name"] == FOLDER.name
+    monkeypatch.setenv("MESHSYNC_MEMBERS_VERIFY", "desk")
+    assert "MEMBER" in shell("members", "Docs", "--verify", "")  # what is typed counts more
+    assert "MEMBER" not in shell("members", "Docs")
