@@ -238,6 +238,7 @@ APPLY_BATCH_MAX: Final = 96  # groups of actions in one thread job and transacti
 PUBLISH_QUIET_S: Final = 0.0  # seconds a folder must be quiet before its changes are published
 RESCAN_S: Final = 3600.0  # seconds between full scans where the watcher works; it is a hint, the scan is the truth
 RESCAN_LIMITED_S: Final = 60.0  # where directories cannot be watched
+BACKUP_CHECK_S: Final = 60.0  # seconds after which a backup that hears nothing looks whether its disk still answers
 BACKUP_LOOK_S: Final = 1.0  # between two looks at what members brought: what is shown need not be newer
 RETRY_BLOCKED_S: Final = 10.0  # seconds before an action that was blocked (disk full, permission) is tried again
 HANDOUTS_MAX: Final = 100  # files that one device shares by themselves or was given: each is a folder with its index

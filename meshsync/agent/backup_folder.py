@@ -6,6 +6,7 @@ Invariant: nothing is taken into a place that is not there: an unmounted disk is
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -17,7 +18,7 @@ from meshsync.content.backup import discovery_key
 from meshsync.crypto.identity import DeviceKeys
 from meshsync.errors import IntegrityError, LinkClosed, MeshsyncError, ResourceError, TransientError
 from meshsync.ids import DeviceId, FolderId
-from meshsync.limits import BACKUP_LOOK_S, RETRY_BLOCKED_S
+from meshsync.limits import BACKUP_CHECK_S, BACKUP_LOOK_S, RETRY_BLOCKED_S
 from meshsync.metalog.membership import Membership
 from meshsync.metalog.record_log import LogRecord
 from meshsync.runtime import Runtime
@@ -94,50 +95,65 @@ class BackupFolder:
 
     async def close(self) -> None:
         """End everything and release the files."""
-        tasks = [*self._serving, *([self._task] if self._task is not None else [])]
-        for task in tasks:
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.gather(self._task, return_exceptions=True)
+        await self._shut()
+
+    async def _shut(self) -> None:
+        for task in (serving := [*self._serving]):
             task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        await asyncio.gather(*serving, return_exceptions=True)
         if self._store is not None:
-            await self._store.close()
-            self._store = None
+            store, self._store = self._store, None
+            await store.close()
 
     async def _run(self) -> None:
-        while self._store is None:
+        while True:
             try:
-                await self._opened(await self._open())
+                await self._keep(self._store or await self._opened(await self._open()))
             except MeshsyncError as error:
                 self.problem = error
                 self._on_change()
+                await self._shut()  # a disk that comes back is another: what is open of the old one answers no more
                 await self._runtime.sleep(RETRY_BLOCKED_S)
-        growing = self._runtime.spawn(self._store.run(self._grown.note), "backup store")
+
+    async def _keep(self, store: BackupStore) -> None:
+        growing = self._runtime.spawn(store.run(self._grown.note), "backup store")
         try:
             count = self._grown.count
             while True:
-                count = await self._grown.after(count)
-                await self._look(self._store)
+                with contextlib.suppress(TimeoutError):  # its disk may fail without any news
+                    async with asyncio.timeout(BACKUP_CHECK_S):
+                        count = await self._grown.after(count)
+                await self._must_be_there()
+                await self._look(store)
                 await self._runtime.sleep(BACKUP_LOOK_S)
         finally:
             growing.cancel()
             await asyncio.gather(growing, return_exceptions=True)
 
     async def _open(self) -> BackupStore:
-        if not await self._runtime.in_thread((self.root / LOG_NAME).exists):
+        await self._must_be_there()
+        return await BackupStore.open(self._runtime, self._keys, self.id, self.root)
+
+    async def _must_be_there(self) -> None:
+        if not await self._runtime.in_thread(self.is_there):
             raise ResourceError(
                 "what this device keeps for others is not there",
                 folder=self.name,
                 path=str(self.root),
                 next_step="Mount its disk; it goes on by itself.",
             )
-        return await BackupStore.open(self._runtime, self._keys, self.id, self.root)
 
-    async def _opened(self, store: BackupStore) -> None:
+    async def _opened(self, store: BackupStore) -> BackupStore:
         membership = await store.membership()
         if membership is None:
             await store.close()
             raise IntegrityError("the log of this folder is not there", folder=self.name, path=str(self.root))
         self._store, self.problem = store, None
         await self._look(store)
+        return store
 
     async def _look(self, store: BackupStore) -> None:
         """Learn what members appended."""

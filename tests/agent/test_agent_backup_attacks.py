@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from meshsync.agent import api_schema as api
-from meshsync.errors import ConfigError, SourceUnavailable, TicketInvalid
+from meshsync.errors import ConfigError, ResourceError, SourceUnavailable, TicketInvalid
 from tests.agent.test_agent_backup import BODY, backed_up, durable, only
 from tests.support.pairing_mesh import open_mesh
 
@@ -128,6 +128,23 @@ class TestItComesBack:
 
 
 class TestItsDiskIsAway:
+    async def test_its_user_is_told_when_it_fails_while_nobody_brings_anything(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr("meshsync.agent.backup_folder.BACKUP_CHECK_S", 0.05)
+        monkeypatch.setattr("meshsync.agent.backup_folder.RETRY_BLOCKED_S", 0.05)
+        async with backed_up(tmp_path) as (mesh, laptop, nas):
+            held = nas.agent.backups.folders[only(nas)]
+            assert held.problem is None
+            away = nas.tree.rename(tmp_path / "unplugged")
+            await mesh.until(lambda: isinstance(held.problem, ResourceError))
+            (item,) = (await nas.service.status()).health
+            assert "not there" in item.what
+            away.rename(nas.tree)
+            await mesh.until(lambda: held.problem is None)
+            (laptop.tree / "later.bin").write_bytes(BODY[::-1])
+            await durable(mesh, laptop)
+
     async def test_leaving_says_where_what_was_kept_still_lies(self, tmp_path: Path) -> None:
         async with backed_up(tmp_path) as (mesh, _, nas):
             await mesh.stop(nas)
