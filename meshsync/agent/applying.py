@@ -39,7 +39,8 @@ from meshsync.sync.actions import (
     WriteFile,
 )
 from meshsync.sync.disk_rows import LocalRow, Path, Stat, SyncedRow
-from meshsync.sync.settle import made_row
+from meshsync.sync.settle import lost_parked, made_row
+from meshsync.sync.synced_tree import SyncedTree
 
 log = logging.getLogger(__name__)
 
@@ -177,6 +178,13 @@ class ActionRunner:
             self._applier.sync_directory(directory)
             applied.unsynced.discard(directory)
         self._write(applied, staged)
+
+    def lost_parked(self, synced: SyncedTree) -> list[NodeId]:
+        """Return the nodes whose rows say that they lie parked, and that do not: somebody took them away. Blocking.
+
+        Raises ResourceError if the control directory cannot be read.
+        """
+        return lost_parked(synced, self._applier.parked())
 
     def _verify(self, file: StagedFile, chunks: Sequence[tuple[ChunkId, int]]) -> None:
         keys = self._keys()

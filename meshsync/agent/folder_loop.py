@@ -8,6 +8,7 @@ a missing source delays and never loses work. No decision is made here: `reconci
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
@@ -543,6 +544,8 @@ class FolderLoop:
                 self._pending.paths.add(path_text(action.target))
             self._pending.plan.add(path)
             self._pending.nodes |= nodes_of(action)
+        if any(isinstance(path, ParkedPath) for _, path in applied.changed):
+            await self._forget_lost_parked()
         for action, error in applied.damaged:
             log.error("%s: %s", display(path_text(action.target)), error)
             self._pool.discard(action.node)
@@ -557,6 +560,15 @@ class FolderLoop:
         failed = {group for group in groups if group not in finished and not self._is_blocked(group)}
         self._pending.nodes |= self._unfinished.give_up(failed)
         self._on_change()
+
+    async def _forget_lost_parked(self) -> None:
+        """What lay out of the tree and was taken away there is nothing to move: the next plan brings it anew."""
+        with contextlib.suppress(ResourceError):  # then it is tried again
+            lost = await self._runtime.in_thread(self._runner.lost_parked, self._synced)
+            await self._runtime.in_thread(self._store.keep_rows, (), lost, {})
+            for node in lost:
+                self._synced.remove(node)
+            self._pending.nodes.update(lost)
 
     def _believe(self, applied: Applied) -> None:
         local = self._observer.local

@@ -134,7 +134,9 @@ class FolderStore:
             self._synced.put((row.node, pack_row(row)) for row in kept)
             for row in kept:
                 content = hashed.get(row.node)
-                if content is not None and row.kind is Kind.FILE and row.order == 0:
+                if row.kind is not Kind.FILE:
+                    self.chunks.remove_file(row.node)  # it may have been one
+                elif content is not None and row.order == 0:
                     self.chunks.set_file(row.node, content.chunks)
                     self.chunks.put_lists(content.lists)
             for node in gone:

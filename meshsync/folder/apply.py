@@ -11,6 +11,8 @@ import os
 import stat as modes
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from functools import partial
+from typing import TypeVar
 
 from meshsync.content.record import Kind
 from meshsync.errors import ResourceError
@@ -31,6 +33,8 @@ from meshsync.folder.staging import NOTHING, Staged, StagedFile, Staging
 from meshsync.folder.swap import Entry, Keep, Swapper, came_out, is_expected, move_new, status_or_none
 from meshsync.folder.types import Blocked, Changed, Done, Outcome, Reason, RelativePath, Stat
 from meshsync.limits import FOLDER_RACY_WINDOW_NS, LINK_TARGET_BYTES_MAX
+
+T = TypeVar("T")
 
 
 class Applier:
@@ -201,12 +205,15 @@ class Applier:
         except FileExistsError:
             taken = status_or_none(self._syscalls, target_fd, target)
             return Changed(taken.stat if taken else None)
-        arrived = status_or_none(self._syscalls, target_fd, target)
+        undo = partial(move_new, self._syscalls, target_fd, target, fd, name)
+        found = _or_undo(lambda: [status_or_none(self._syscalls, target_fd, target)], undo)
+        arrived = found[0] if found else None
         if arrived is not None and not came_out(expected, arrived):
             with suppress(FileExistsError):  # the source is taken again: the edit stays at the target, for the scan
-                move_new(self._syscalls, target_fd, target, fd, name)
+                undo()
             return Changed(arrived.stat)
-        self._sync_moved(target_fd, fd, lambda: move_new(self._syscalls, target_fd, target, fd, name))
+        if found is not None:
+            _or_undo(lambda: self._sync(target_fd, fd), undo)
         return Done(arrived.stat if arrived else expected)
 
     def exchange(
@@ -227,34 +234,26 @@ class Applier:
                 if not all(is_expected(now, wanted) for now, (_, _, wanted) in zip(found, places, strict=True)):
                     seen = [Changed(now.stat if now else None) for now in found]
                     return seen[0], seen[1]
-                self._syscalls.exchange(a, first[-1], b, second[-1])
+                swap = partial(self._syscalls.exchange, a, first[-1], b, second[-1])
+                swap()
                 wanted = (expected_second, expected_first)
-                now = [status_or_none(self._syscalls, fd, name) for fd, name, _ in places]
+                now = _or_undo(lambda: [status_or_none(self._syscalls, fd, name) for fd, name, _ in places], swap)
+                if now is None:
+                    return Done(expected_second), Done(expected_first)
                 if not all(there is None or came_out(came, there) for came, there in zip(wanted, now, strict=True)):
                     self._swap_back(Entry(a, first[-1]), Entry(b, second[-1]))
                     seen = [Changed(there.stat if there else None) for there in now]
                     return seen[1], seen[0]
-                self._sync_moved(a, b, lambda: self._syscalls.exchange(a, first[-1], b, second[-1]))
+                _or_undo(lambda: self._sync(a, b), swap)
                 # What the user has taken away again did come here: the next look finds it gone.
                 done = [Done(there.stat if there else came) for came, there in zip(wanted, now, strict=True)]
                 return done[0], done[1]
         except OSError as error:
             return faults.blocked(error), faults.blocked(error)
 
-    def _sync_moved(self, first_fd: int, second_fd: int, undo: Callable[[], None]) -> None:
-        """Make what was moved between two directories durable, or undo it and raise OSError.
-
-        What can be neither stands as done: told as not done, it would count as the user's.
-        """
-        try:
-            self._syscalls.fsync(first_fd)
-            self._syscalls.fsync(second_fd)
-        except OSError:
-            try:
-                undo()
-            except OSError:
-                return
-            raise
+    def _sync(self, *fds: int) -> None:
+        for fd in fds:
+            self._syscalls.fsync(fd)
 
     def _swap_back(self, first: Entry, second: Entry) -> None:
         """Undo an exchange, after which the user may have taken one of the two away."""
@@ -403,3 +402,18 @@ class Applier:
                 return change(fd, path[-1])
         except OSError as error:
             return faults.blocked(error)
+
+
+def _or_undo(step: Callable[[], T], undo: Callable[[], None]) -> T | None:
+    """Return what `step`, which follows a move, gives; if it raises OSError undo the move and raise that.
+
+    None if the disk refuses that too: then the move stands as done. Told as not done, it would count as the user's.
+    """
+    try:
+        return step()
+    except OSError:
+        try:
+            undo()
+        except OSError:
+            return None
+        raise

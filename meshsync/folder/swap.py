@@ -71,7 +71,12 @@ def move_new(syscalls: Syscalls, old_fd: int, old: bytes, new_fd: int, new: byte
         if error.errno not in NO_LINKS:
             raise
     else:
-        syscalls.unlink(old_fd, old)
+        try:
+            syscalls.unlink(old_fd, old)
+        except OSError:
+            with suppress(OSError):  # one file under two names would count as the user's second file
+                syscalls.unlink(new_fd, new)
+            raise
         return
     if status_or_none(syscalls, new_fd, new) is not None:
         raise FileExistsError(errno.EEXIST, "the name is taken")

@@ -77,14 +77,17 @@ class ChunkRows:
         ]
 
     def ranges_of(self, chunks: Sequence[ChunkId]) -> dict[ChunkId, list[Range]]:
-        """Return the places in the user's files where each of `chunks` should be; unknown ones are left out."""
+        """Return the places in the user's files where each of `chunks` should be; unknown ones are left out.
+
+        Of each file one, the first: a file that repeats a chunk and holds it no more hides no other file.
+        """
         found: dict[ChunkId, list[Range]] = {}
         for start in range(0, len(chunks), SQL_VALUES_MAX):
             page = chunks[start : start + SQL_VALUES_MAX]
             marks = ",".join("?" * len(page))
             for chunk, node, offset, size in self._db.execute(
-                "SELECT c.id, f.node, c.offset, c.size FROM chunk c JOIN file f ON f.number = c.file"
-                f" WHERE c.id IN ({marks}) ORDER BY f.number, c.offset",
+                "SELECT c.id, f.node, min(c.offset), c.size FROM chunk c JOIN file f ON f.number = c.file"
+                f" WHERE c.id IN ({marks}) GROUP BY c.id, f.number ORDER BY f.number",
                 page,
             ):
                 places = found.setdefault(ChunkId(chunk), [])

@@ -196,7 +196,7 @@ class _Reconciler:
                 self._plan.settled += joined_directory(shown, row)
                 self._record.adopt_directory(row.path, shown.face.node)
                 adopted[row.path] = None
-            elif (taken := joined_file(shown, row, self._view)) is not None:
+            elif (taken := joined_file(shown, row, self._view, self._synced.rows)) is not None:
                 self._plan.settled.append(taken)
             else:
                 joining.append((shown.face, row))
@@ -238,7 +238,7 @@ class _Reconciler:
 
     def _edit_content(self, rows: Group, row: LocalRow) -> None:
         old = rows[0]
-        taken = None if old.node in self._plan.busy else known_descendant(rows, row, self._view)
+        taken = None if old.node in self._plan.busy else known_descendant(rows, row, self._view, self._synced.rows)
         if taken is not None:
             self._plan.settled.append(taken)
             self._plan.forgotten += [other.node for other in rows if other.node != taken.node]

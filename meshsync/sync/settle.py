@@ -67,27 +67,33 @@ def lost_parked(synced: SyncedTree, present: Collection[int]) -> list[NodeId]:
     return [node for number, nodes in synced.parked().items() if number not in present for node in nodes]
 
 
-def known_descendant(rows: Group, row: LocalRow, view: View) -> SyncedRow | None:
+def known_descendant(rows: Group, row: LocalRow, view: View, on_disk: Collection[NodeId]) -> SyncedRow | None:
     """Return the synced row of a file whose new content is a known version that came after the one on record.
 
-    Such content is that version, however it got there; None if there is none.
+    Such content is that version, however it got there, unless it is that of a conflict copy among the nodes `on_disk`.
+    None if there is none.
     """
     base = {name for old in rows for name in old.versions}
     for old in rows:
         for version in _versions(view, old.node, row.content):
+            if _is_copy_here(version, old.node, view, on_disk):
+                return None
             if base & {earlier.dot for earlier in ancestors(version, view.versions)}:
                 return _taken(old, version, row)
     return None
 
 
-def joined_file(shown: Shown, row: LocalRow, view: View) -> SyncedRow | None:
+def joined_file(shown: Shown, row: LocalRow, view: View, on_disk: Collection[NodeId]) -> SyncedRow | None:
     """Return the synced row of a file found where the view shows a node that this disk never had.
 
-    Equal to any version of the node, it is that version; None if it equals none. One that was removed and not replaced
-    is over: who has its content again means what lies there, for what else is shown came from somebody else.
+    Equal to any version of the node, it is that version, unless it is that of a conflict copy among the nodes
+    `on_disk`; None if it equals none. One that was removed and not replaced is over: who has its content again means
+    what lies there, for what else is shown came from somebody else.
     """
     for face in shown.faces:
         for version in _versions(view, face.node, row.content):
+            if _is_copy_here(version, face.node, view, on_disk):
+                return None
             if not (version.live or version.replaced):
                 continue
             old = synced_row(shown, face.node, 0, row)
@@ -133,6 +139,16 @@ def _versions(view: View, node: NodeId, content: Content) -> list[Version]:
     record = view.nodes.get(node)
     found = [] if record is None else [v for v in {*record.puts, *record.live} if v.content == content]
     return sorted(found, key=lambda version: (version.live, version.stamp), reverse=True)
+
+
+def _is_copy_here(version: Version, node: NodeId, view: View, on_disk: Collection[NodeId]) -> bool:
+    """Tell whether `version` of `node` is shown as a conflict copy that this disk has.
+
+    Then a file of its content at the node's path is a second one that its user made, or the copy itself that he moved.
+    Taken for the copy's version it would be replaced as known to be there, while the copy goes its own ways.
+    """
+    face = view.shown_as(version.dot)
+    return face is not None and face.node != node and face.node in on_disk
 
 
 def _taken(old: SyncedRow, version: Version, row: LocalRow) -> SyncedRow:

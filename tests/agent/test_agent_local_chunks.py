@@ -15,6 +15,7 @@ from meshsync.folder.reader import read_ranges
 from meshsync.ids import ChunkId, FolderId, NodeId
 from meshsync.index.chunk_rows import ChunkRows
 from meshsync.index.database import Database
+from meshsync.limits import RANGES_PER_CHUNK_MAX
 from tests.support.folder_tree import FolderTree
 
 EPOCH = commitment(b"k" * 32)
@@ -85,3 +86,9 @@ def test_what_lies_nowhere_any_more_is_not_given_out(files: Files) -> None:
 def test_a_chunk_that_is_longer_here_than_stated_is_not_read(files: Files) -> None:
     assert files.chunks.find_chunks([name_of(FIRST)], {name_of(FIRST): len(FIRST) - 1}) == {}
     assert files.stale == []
+
+
+def test_a_file_that_repeats_a_chunk_and_holds_it_no_more_hides_no_other(files: Files) -> None:
+    ChunkRows(files.database).set_file(ONE, [(name_of(FIRST), len(FIRST))] * (RANGES_PER_CHUNK_MAX + 1))
+    files.edit("one", b"something else")
+    assert files.chunks.find_chunks([name_of(FIRST)]) == {name_of(FIRST): FIRST}

@@ -711,7 +711,7 @@ FAULTS = (
         "a backup whose disk is not mounted begins anew",
         "P14",
         "meshsync/agent/backup_folder.py",
-        "        if not await self._runtime.in_thread((self.root / LOG_NAME).exists):\n",
+        "        if not await self._runtime.in_thread(self.is_there):\n",
         "        if not self.root.exists():\n",
         ("tests/agent/test_agent_backup.py",),
     ),

@@ -597,6 +597,64 @@ class TestMovesThatCannotBeMadeDurable:
         assert isinstance(first, Blocked) and isinstance(second, Blocked)
         assert (tree.path / "f").read_bytes() == b"one" and (tree.path / "g").read_bytes() == b"other"
 
+    @pytest.mark.parametrize("undone", [True, False], ids=["undone", "not undone"])
+    def test_a_move_whose_outcome_cannot_be_looked_at_is_undone_or_done(
+        self, faulty: tuple[FolderTree, FaultySyscalls], undone: bool
+    ) -> None:
+        tree, syscalls = faulty
+        (tree.path / "f").write_bytes(b"one")
+        expected = tree.stat("f")
+        refuse_to_look_after("rename_new", syscalls, undone)
+        outcome = tree.applier.move(F, (b"g",), expected)
+        syscalls.fails = {}
+        assert isinstance(outcome, Blocked if undone else Done)
+        assert (tree.path / ("f" if undone else "g")).read_bytes() == b"one"
+        assert not (tree.path / ("g" if undone else "f")).exists()
+
+    @pytest.mark.parametrize("undone", [True, False], ids=["undone", "not undone"])
+    def test_an_exchange_whose_outcome_cannot_be_looked_at_is_undone_or_done(
+        self, faulty: tuple[FolderTree, FaultySyscalls], undone: bool
+    ) -> None:
+        tree, syscalls = faulty
+        (tree.path / "f").write_bytes(b"one")
+        (tree.path / "g").write_bytes(b"other")
+        one, other = tree.stat("f"), tree.stat("g")
+        refuse_to_look_after("exchange", syscalls, undone)
+        outcomes = tree.applier.exchange(F, (b"g",), one, other)
+        syscalls.fails = {}
+        if undone:
+            assert all(isinstance(outcome, Blocked) for outcome in outcomes)
+        else:
+            assert [outcome.stat for outcome in outcomes] == [other, one]
+        assert (tree.path / "f").read_bytes() == (b"one" if undone else b"other")
+        assert (tree.path / "g").read_bytes() == (b"other" if undone else b"one")
+
+    def test_a_file_is_not_left_under_two_names_where_one_cannot_be_moved_in_one_step(
+        self, faulty: tuple[FolderTree, FaultySyscalls]
+    ) -> None:
+        tree, syscalls = faulty
+        (tree.path / "f").write_bytes(b"one")
+        syscalls.fails = {"rename_new": errno.EINVAL}
+
+        def refuse() -> None:
+            syscalls.fails["unlink"] = errno.EIO
+            syscalls.before["unlink"] = lambda: syscalls.before.update(unlink=lambda: syscalls.fails.pop("unlink"))
+
+        syscalls.before["link"] = refuse
+        assert isinstance(tree.applier.move(F, (b"g",), tree.stat("f")), Blocked)
+        assert (tree.path / "f").read_bytes() == b"one" and not (tree.path / "g").exists()
+
+
+def refuse_to_look_after(call: str, syscalls: FaultySyscalls, undone: bool) -> None:
+    """Have the disk say nothing of what came of `call`; unless `undone`, it does not do `call` a second time either."""
+
+    def refuse() -> None:
+        syscalls.fails = {"status": errno.EIO}
+        if not undone:
+            syscalls.before["status"] = lambda: syscalls.fails.update({call: errno.EIO})
+
+    syscalls.before[call] = refuse
+
 
 class TestDiscardParked:
     def test_what_apply_made_is_removed_and_nothing_else(self, any_tree: FolderTree) -> None:

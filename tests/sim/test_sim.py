@@ -58,6 +58,9 @@ FOUND = (
     200745,
     201899,
     207328,
+    236530,
+    237348,
+    264662,
 )
 """Seeds that failed once, beyond those that run anyway."""
 
