@@ -76,6 +76,7 @@ class RelayReader:
         self.cursor = rows.cursor(relay) or RelayCursor(0, GENESIS_HEAD, b"")
         self.relay_index = self.cursor.index
         self._was_read = asyncio.Event()
+        self._reading = asyncio.Lock()
         self._membership: Membership | None = None  # at the cursor, once it was asked for
         self._is_exact = True  # it is that of the log; not one that stands for it
 
@@ -94,7 +95,14 @@ class RelayReader:
         await self._was_read.wait()
 
     async def run(self, link: Link) -> None:
-        """Read and follow until the link ends. Raises AccessError if the relay refuses, PeerError, TransientError."""
+        """Read and follow until the link ends, once the run before has ended.
+
+        Raises AccessError if the relay refuses, PeerError, TransientError.
+        """
+        async with self._reading:
+            await self._follow(link)
+
+    async def _follow(self, link: Link) -> None:
         self._was_read.clear()
         while True:
             conversation = RelayConversation(await link.open_stream(Priority.INTERACTIVE))
@@ -193,11 +201,22 @@ class RelayReader:
             at += len(run)
         head = b"" if membership is None else membership.head
         cursor = RelayCursor(index, page.reached, self.cursor.signed, head)
-        await self._runtime.in_thread(self._advance, start, cursor, seen)
+        advancing = self._runtime.spawn(self._advance(start, cursor, seen, membership), "advance cursor")
+        try:
+            await asyncio.shield(advancing)
+        except asyncio.CancelledError:
+            await asyncio.gather(advancing, return_exceptions=True)
+            raise
+
+    async def _advance(
+        self, start: RelayCursor, cursor: RelayCursor, seen: list[RecordId], membership: Membership | None
+    ) -> None:
+        """Move the cursor, in the index and then here. Not to be cut off in between: the two must agree."""
+        await self._runtime.in_thread(self._keep, start, cursor, seen)
         self.cursor, self._membership = cursor, membership
         self._watch.read(self._relay, cursor)
 
-    def _advance(self, start: RelayCursor, cursor: RelayCursor, seen: list[RecordId]) -> None:
+    def _keep(self, start: RelayCursor, cursor: RelayCursor, seen: list[RecordId]) -> None:
         with self._replica.database.transaction():
             self._rows.advance(self._relay, cursor, seen)
             self._watch.log.add(self._relay, start.index, start.head, seen)

@@ -26,6 +26,30 @@ class Fault:
 FAULTS = (
     # --- the user's disk ----------------------------------------------------------------------------------------
     Fault(
+        "a move whose outcome cannot be looked at is told as not done",
+        "P1",
+        "meshsync/folder/apply.py",
+        "        found = _or_undo(lambda: [status_or_none(self._syscalls, target_fd, target)], undo)\n",
+        "        found = [status_or_none(self._syscalls, target_fd, target)]\n",
+        ("tests/folder/test_folder_apply.py",),
+    ),
+    Fault(
+        "what was copied from a conflict copy to the path counts as the copy's version",
+        "P1",
+        "meshsync/sync/settle.py",
+        "    return face is not None and face.node != node and face.node in on_disk\n",
+        "    return False\n",
+        ("tests/sync/test_brought_to_the_path.py",),
+    ),
+    Fault(
+        "a link that ends in the middle of a page leaves its reader behind the index",
+        "P8",
+        "meshsync/agent/relay_reader.py",
+        "            await asyncio.shield(advancing)\n",
+        "            await advancing\n",
+        ("tests/agent/test_agent_reader_cut_off.py",),
+    ),
+    Fault(
         "a new file is put in place before its bytes are durable",
         "P8",
         "meshsync/folder/staging.py",
