@@ -125,6 +125,7 @@ class MemberLink:
         self._following: dict[FolderId, asyncio.Task[None]] = {}
         self._giving: dict[asyncio.Task[Any], FolderId] = {}
         self._serving = asyncio.Semaphore(SERVED_STREAMS_MAX)
+        self._is_over = False
 
     async def run(self) -> None:
         """Serve and follow; return when the link has ended, with everything it started."""
@@ -144,7 +145,12 @@ class MemberLink:
             await self._stop()
 
     def refresh(self) -> None:
-        """Begin to follow folders that became shared with the peer; stop those that are no more, or paused."""
+        """Begin to follow folders that became shared with the peer; stop those that are no more, or paused.
+
+        Once the link has ended nothing is begun: nobody would ever end it.
+        """
+        if self._is_over:
+            return
         shared = {f.replica.folder: f for f in self._folders() if self._shares(f)}
         for folder, task in list(self._following.items()):
             if folder not in shared:
@@ -172,6 +178,7 @@ class MemberLink:
         return task
 
     async def _stop(self) -> None:
+        self._is_over = True
         tasks = list(self._tasks)
         for task in tasks:
             task.cancel()

@@ -77,6 +77,7 @@ class RelayReader:
         self.relay_index = self.cursor.index
         self._was_read = asyncio.Event()
         self._reading = asyncio.Lock()
+        self._advancing: asyncio.Task[None] | None = None
         self._membership: Membership | None = None  # at the cursor, once it was asked for
         self._is_exact = True  # it is that of the log; not one that stands for it
 
@@ -100,6 +101,8 @@ class RelayReader:
         Raises AccessError if the relay refuses, PeerError, TransientError.
         """
         async with self._reading:
+            if self._advancing is not None:  # which a link that ended does not cut off
+                await asyncio.gather(asyncio.shield(self._advancing), return_exceptions=True)
             await self._follow(link)
 
     async def _follow(self, link: Link) -> None:
@@ -201,17 +204,13 @@ class RelayReader:
             at += len(run)
         head = b"" if membership is None else membership.head
         cursor = RelayCursor(index, page.reached, self.cursor.signed, head)
-        advancing = self._runtime.spawn(self._advance(start, cursor, seen, membership), "advance cursor")
-        try:
-            await asyncio.shield(advancing)
-        except asyncio.CancelledError:
-            await asyncio.gather(advancing, return_exceptions=True)
-            raise
+        self._advancing = self._runtime.spawn(self._advance(start, cursor, seen, membership), "advance cursor")
+        await asyncio.shield(self._advancing)
 
     async def _advance(
         self, start: RelayCursor, cursor: RelayCursor, seen: list[RecordId], membership: Membership | None
     ) -> None:
-        """Move the cursor, in the index and then here. Not to be cut off in between: the two must agree."""
+        """Move the cursor, in the index and then here. It is not cut off in between: the two must agree."""
         await self._runtime.in_thread(self._keep, start, cursor, seen)
         self.cursor, self._membership = cursor, membership
         self._watch.read(self._relay, cursor)

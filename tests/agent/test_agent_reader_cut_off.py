@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import threading
 from pathlib import Path
 
@@ -31,9 +32,21 @@ async def test_a_log_is_read_on_after_a_link_that_ended_in_the_middle_of_a_page(
             await mesh.until(written.is_set)
             first = laptop.agent.links.get(nas.agent.keys.device)
             assert first is not None
+            bringing = [task for task in asyncio.all_tasks() if task.get_name().startswith("bring to backup")]
             first.close("lost")
-            await mesh.until(lambda: laptop.agent.links.get(nas.agent.keys.device) is not first)
+            await mesh.until(lambda: all(task.done() or task.cancelling() for task in bringing))
+            assert bringing
             go_on.set()
         await durable(mesh, laptop)
         (folder,) = laptop.agent.folders.values()
         assert folder.problems == {}
+
+
+async def test_nothing_is_begun_on_a_link_that_has_ended(tmp_path: Path) -> None:
+    async with backed_up(tmp_path) as (mesh, laptop, nas):
+        (member,) = laptop.agent.links.all()
+        await mesh.stop(nas)
+        await mesh.until(lambda: member not in laptop.agent.links.all())
+        member.refresh()
+        begun = [task for task in asyncio.all_tasks() if task.get_name().startswith("bring to backup")]
+        assert [task for task in begun if not task.cancelling()] == []

@@ -45,8 +45,8 @@ FAULTS = (
         "a link that ends in the middle of a page leaves its reader behind the index",
         "P8",
         "meshsync/agent/relay_reader.py",
-        "            await asyncio.shield(advancing)\n",
-        "            await advancing\n",
+        "        await asyncio.shield(self._advancing)\n",
+        "        await self._advancing\n",
         ("tests/agent/test_agent_reader_cut_off.py",),
     ),
     Fault(
