@@ -488,21 +488,40 @@ class ResolveResult(Answer, frozen=True, kw_only=True):
 class RestoreRequest(Schema, frozen=True, kw_only=True):
     """Bring back `version` (its number or id; empty: the newest before the present one) of the absolute `path`.
 
-    `to` is an absolute directory to write into; empty restores in place, as a new version.
+    Or, with `at`, an RFC 3339 time, what lay at and below it then. `to` is an absolute directory to write into, where
+    nothing of that name may be; empty restores in place, as a new version, and removes nothing. `dry_run` only tells.
     """
 
     path: str
     version: str = ""
     to: str = ""
+    at: str = ""
+    dry_run: bool = False
+
+
+class Skipped(Schema, frozen=True, kw_only=True):
+    """A path that was left as it is, and why."""
+
+    path: str
+    why: str
 
 
 class RestoreResult(Answer, frozen=True, kw_only=True):
-    """What was restored, and where it is now."""
+    """What was restored, and where it is now. `version` is empty for a whole time.
+
+    Of `files` paths with `size` bytes in all, `unchanged` lay there so already and `not_restored` could not be; of
+    those that were, or would be, written and of those that were not, the first are in `changed` and `skipped`.
+    """
 
     path: str
     version: str
     restored_to: str
     size: int
+    files: int = 1
+    unchanged: int = 0
+    changed: list[str] = []
+    skipped: list[Skipped] = []
+    not_restored: int = 0
 
 
 # --- safeguards ----------------------------------------------------------------------------------------------

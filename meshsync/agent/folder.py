@@ -36,6 +36,7 @@ from meshsync.agent.members_keys import renewed
 from meshsync.agent.observer import Observer
 from meshsync.agent.opening import open_answer
 from meshsync.agent.partial_rows import PartialRows
+from meshsync.agent.placing import Placer
 from meshsync.agent.relay_reader import RelayReader
 from meshsync.agent.relay_sampler import RelaySampler
 from meshsync.agent.relay_watch import RelayWatch
@@ -161,6 +162,7 @@ class Folder:
         self.pool: FetchPool | None = None
         self._staging: Staging | None = None
         self.resolver: Resolver | None = None
+        self.placer: Placer | None = None
 
     @property
     def id(self) -> FolderId:
@@ -253,6 +255,7 @@ class Folder:
         )
         await self._finish_intents(observer, applier)
         self.resolver = Resolver(self._runtime, root, applier, observer.local, self.synced, self.keys, params)
+        self.placer = Placer(root, applier, observer.local, self.synced, self.resolver)
         self._watcher = self._machine.watch(os.fsencode(self.root_path), asyncio.get_running_loop(), self._dirty)
         await self._runtime.in_thread(self._watcher.start)
         self._tasks.append(self._runtime.spawn(self._follow_replica(), "wake on log"))

@@ -14,16 +14,17 @@ from dataclasses import dataclass, field
 from meshsync.agent import api_schema as api
 from meshsync.agent.daemon import Agent
 from meshsync.agent.folder import Folder, check_present
-from meshsync.agent.history import pack_content
+from meshsync.agent.history import pack_content, unpack_content
 from meshsync.agent.members_names import named
 from meshsync.agent.observer import display
 from meshsync.agent.operations import Progress
-from meshsync.agent.restoring import restore_version
+from meshsync.agent.past import Was
+from meshsync.agent.restoring import restore_in_place
 from meshsync.codec.canonical import decode
 from meshsync.content.batch import decode_batch
 from meshsync.content.record import Kind, Put
 from meshsync.content.seal import BlobKind, unseal_chunk
-from meshsync.errors import MeshsyncError, NotFound, ResourceError, SourceUnavailable
+from meshsync.errors import MeshsyncError, NotFound, ResourceError
 from meshsync.ids import DeviceId, EntryId, NodeId, dot
 from meshsync.index.version_rows import VersionRow
 from meshsync.limits import ENTRY_BATCH_BYTES_MAX, ENTRY_ENVELOPE_BYTES_MAX, PLAIN_NAME_TRIES
@@ -85,15 +86,19 @@ async def adopt(
     adopted: list[str] = []
     missing: list[str] = []
     place = () if request.dry_run or request.dismiss else await agent.runtime.in_thread(_new_place, folder, name)
-    for path, row in sorted(found.files.items()):
-        if place:
-            try:
-                await restore_version(agent, folder, (*place, *path), row, "", progress)
-            except (SourceUnavailable, ResourceError, ValueError) as error:
-                log.info("cannot adopt: %s", error)
-                missing.append(display(path))
-                continue
-        adopted.append(display(path))
+    left: dict[TreePath, str] = {}
+    if place:
+        wanted = [
+            Was((*place, *path), unpack_content(row.content), False, row.mtime_ns)
+            for path, row in sorted(found.files.items())
+        ]
+        left = dict((await restore_in_place(agent, folder, wanted, progress)).skipped)
+    for path in sorted(found.files):
+        if (why := left.get((*place, *path))) is not None:
+            log.info("cannot adopt: %s", why)
+            missing.append(display(path))
+        else:
+            adopted.append(display(path))
     if request.dismiss or (place and not missing):
         notes = agent.members.notes(folder)
         await agent.runtime.in_thread(notes.note_adopted, found.entries)

@@ -488,7 +488,7 @@ class Replica:
             self.view.void(entry.chain, entry.envelope.seq)
             return []
         try:
-            batch = self._read(entry)
+            batch = self.read(entry)
             rows = version_rows(self.view, entry.chain, entry.envelope.seq, time, batch.time_ns, batch.ops)
             self._show(entry, time, batch.ops)
         except (IntegrityError, MalformedMessage, AccessError) as error:
@@ -545,7 +545,8 @@ class Replica:
         self._unlisted += rows
         self._list()
 
-    def _read(self, entry: OpenedEntry) -> Batch:
+    def read(self, entry: OpenedEntry) -> Batch:
+        """Return the operations of an entry. Blocking. Raises IntegrityError, MalformedMessage, AccessError."""
         envelope = entry.envelope
         data = unseal_chunk(self.keys, envelope.epoch, BlobKind.BATCH, entry.signed.payload, ENTRY_BATCH_BYTES_MAX)
         batch = decode_batch(data, entry.chain, envelope.seq)

@@ -151,7 +151,7 @@ class Resolver:
             data = made.text
         present = conflict.present
         if present is None:
-            _require(self._applier.move(at, conflict.path, self._seen(at, row)), at)
+            require(self._applier.move(at, conflict.path, self._seen(at, row)), at)
             done.touched += [at, conflict.path]
             done.now.append(conflict.path)
             return
@@ -166,12 +166,12 @@ class Resolver:
                 outcome = self._applier.replace(conflict.path, staged, expected)
             finally:
                 staged.discard()
-        _require(outcome, conflict.path)
+        require(outcome, conflict.path)
         done.lost.append((conflict.path, present))
         if winner is Winner.MERGED:
             self._take_out(at, row, done)
         else:
-            _require(self._applier.remove_file(at, self._seen(at, row)), at)
+            require(self._applier.remove_file(at, self._seen(at, row)), at)
             done.touched.append(at)
 
     def _staged(self, path: Path, at: Path, row: SyncedRow, data: bytes | None) -> StagedFile:
@@ -182,10 +182,10 @@ class Resolver:
             content = self._copy(at, row, staged) if data is None else self._write(data, staged)
             mtime_ns = row.mtime_ns if data is None else self._runtime.wall_time_ns()
             blocked = self._applier.finish(
-                path, staged, row.executable, mtime_ns, lambda file: self._verify(file, content)
+                path, staged, row.executable, mtime_ns, lambda file: self.verify(file, content)
             )
             if blocked is not None:
-                _require(blocked, path)
+                require(blocked, path)
         except BaseException:
             staged.discard()
             raise
@@ -202,7 +202,7 @@ class Resolver:
 
         self._read_into(at, row, take)
         if offset != staged.size:
-            _require(Changed(None), at)
+            require(Changed(None), at)
         return row.content
 
     def _write(self, data: bytes, staged: StagedFile) -> Content:
@@ -210,7 +210,8 @@ class Resolver:
             staged.write(0, data)
         return content_of([data], self._keys(), self._params)[0]
 
-    def _verify(self, staged: StagedFile, content: Content) -> None:
+    def verify(self, staged: StagedFile, content: Content) -> None:
+        """Return if what was staged reads back as `content`. Raises ChunkMismatch, ResourceError."""
         windows = range(0, staged.size, FOLDER_READ_WINDOW_BYTES)
         found = content_of(
             (staged.read(at, min(FOLDER_READ_WINDOW_BYTES, staged.size - at)) for at in windows),
@@ -228,7 +229,7 @@ class Resolver:
         self._read_into(at, row, lambda piece: parts.append(bytes(piece)))
         data = b"".join(parts)
         if content_of([data], self._keys(), self._params)[0] != row.content:
-            _require(Changed(None), at)
+            require(Changed(None), at)
         return data
 
     def _read_into(self, at: Path, row: SyncedRow, take: Callable[[Buffer], None]) -> None:
@@ -236,9 +237,9 @@ class Resolver:
         cutter = Cutter(self._keys().cut_seed, self._params)
         outcome = read_file(self._root, at, cutter, take, self._runtime.wall_time_ns)
         if not isinstance(outcome, Read):
-            _require(outcome, at)
+            require(outcome, at)
         elif outcome.stat != self._seen(at, row):
-            _require(Changed(outcome.stat), at)
+            require(Changed(outcome.stat), at)
 
     def _make_ordinary(self, conflict: InConflict, at: Path, row: SyncedRow, device: str, done: Resolved) -> None:
         name = row.natural if row.copy_of is None else conflict.path[-1]
@@ -248,20 +249,20 @@ class Resolver:
                 break
         else:
             raise ConfigError("no plain name is free", path=display(at), next_step="Rename the copy yourself.")
-        _require(self._applier.move(at, target, self._seen(at, row)), at)
+        require(self._applier.move(at, target, self._seen(at, row)), at)
         done.touched += [at, target]
         done.now.append(target)
 
     def _take_out(self, at: Path, row: SyncedRow, done: Resolved) -> None:
         expected = self._keep(at, row, done)
         done.touched.append(at)
-        _require(self._applier.remove_file(at, expected), at)
+        require(self._applier.remove_file(at, expected), at)
         done.lost.append((at, row))
 
     def _keep(self, at: Path, row: SyncedRow, done: Resolved) -> DiskStat:
         """Set aside what lies at `at`, which stays there; return what it is now."""
         outcome = set_aside(self._root, at, done.kept_in[-1], self._seen(at, row), stays=True)
-        _require(outcome, at)
+        require(outcome, at)
         assert isinstance(outcome, Done) and outcome.stat is not None
         return outcome.stat
 
@@ -269,12 +270,13 @@ class Resolver:
         """Return what the last look saw at `at`. Raises TransientError unless that is what the row says."""
         found: LocalRow | None = self._local.at(at)
         if found is None or found.content != row.content:
-            _require(Changed(None), at)
+            require(Changed(None), at)
         assert found is not None
         return DiskStat(*found.stat)
 
 
-def _require(outcome: Outcome, at: Path) -> None:
+def require(outcome: Outcome, at: Path) -> None:
+    """Return if `outcome` is Done. Raises TransientError if a user was faster, ResourceError if the disk refuses."""
     if isinstance(outcome, Changed):
         raise TransientError("the file was changed just now; it stays as it is", path=display(at), next_step=_AGAIN)
     if isinstance(outcome, Blocked):

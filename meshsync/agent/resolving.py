@@ -14,6 +14,7 @@ from meshsync.agent import api_schema as api
 from meshsync.agent.daemon import Agent
 from meshsync.agent.folder import Folder, check_present
 from meshsync.agent.folder_loop import FolderLoop
+from meshsync.agent.history import unpack_content
 from meshsync.agent.in_conflict import InConflict, all_in_conflict, conflict_at
 from meshsync.agent.observer import display
 from meshsync.agent.resolver import Resolved, Resolver, Winner
@@ -138,7 +139,7 @@ async def _base(agent: Agent, folder: Folder, conflict: InConflict) -> bytes:
             next_step="Keep mine, theirs or both.",
         )
     data = bytearray()
-    async for piece in version_pieces(agent, folder, found):
+    async for piece in version_pieces(agent, folder, unpack_content(found.content), os.fsdecode(found.path)):
         data += piece
         if len(data) > MERGE_BYTES_MAX:
             break

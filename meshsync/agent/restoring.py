@@ -1,67 +1,231 @@
-"""Reading an old version and bringing it back. Invariant: what is written was checked chunk by chunk; in place, it
-replaces exactly what was there when the restore began, and becomes a version like any other edit.
+"""Reading old versions and bringing them back, one or a whole tree.
+
+Invariant: what is written was checked chunk by chunk; in place, it replaces exactly what was there when the restore
+began, which is set aside, removes nothing, and becomes a version like any other edit. What lies in place already is
+neither fetched nor written.
 """
 
 from __future__ import annotations
 
+import asyncio
 import os
-from collections.abc import AsyncIterator
+import shutil
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from meshsync.agent.content_pieces import content_pieces
 from meshsync.agent.daemon import Agent
 from meshsync.agent.folder import Folder, check_present
-from meshsync.agent.history import unpack_content
+from meshsync.agent.folder_loop import FolderLoop
 from meshsync.agent.kept import find_kept
 from meshsync.agent.observer import display
 from meshsync.agent.operations import Progress
-from meshsync.content.record import Kind
-from meshsync.errors import ConfigError, NotFound, ResourceError
-from meshsync.index.version_rows import VersionRow
+from meshsync.agent.past import Was
+from meshsync.agent.placing import Placer, directory_above
+from meshsync.content.record import Content, Kind
+from meshsync.errors import ConfigError, MeshsyncError, ResourceError, RoleForbids, TransientError
+from meshsync.folder.staging import StagedFile
+from meshsync.limits import HELD_ID_BYTES, RESTORE_AT_ONCE, RESTORE_BATCH_BYTES, RESTORE_BATCH_FILES
 from meshsync.sync.disk_rows import Path as TreePath
 
 
-async def version_pieces(agent: Agent, folder: Folder, row: VersionRow) -> AsyncIterator[bytes]:
-    """Yield the content of a version in order. Raises SourceUnavailable if a piece cannot be had in CAT_WAIT_S."""
-    content = unpack_content(row.content)
+@dataclass(slots=True)
+class Restored:
+    """What a restore did: `written` paths, how many were as they should be, and (path, why) of what it could not."""
+
+    written: list[TreePath] = field(default_factory=list)
+    unchanged: int = 0
+    skipped: list[tuple[TreePath, str]] = field(default_factory=list)
+
+
+async def version_pieces(agent: Agent, folder: Folder, content: Content, path: str) -> AsyncIterator[bytes]:
+    """Yield a content in order; `path` is for display.
+
+    Raises SourceUnavailable if a piece cannot be had in CAT_WAIT_S.
+    """
     kept = await agent.runtime.in_thread(find_kept, folder.root_path, content, folder.keys(), folder.cut_params)
     if kept is not None:
         for kept_piece in kept.pieces():
             yield kept_piece
         return
-    async for piece in content_pieces(agent.runtime, folder, content, os.fsdecode(row.path)):
+    async for piece in content_pieces(agent.runtime, folder, content, path):
         yield piece
 
 
-async def restore_version(
-    agent: Agent, folder: Folder, inside: TreePath, row: VersionRow, to: str, progress: Progress
+def to_do(folder: Folder, wanted: Sequence[Was]) -> list[Was]:
+    """Return what a restore in place would write. Raises as `restore_in_place`."""
+    _, placer = _ready(folder)
+    return [was for was in wanted if not placer.is_so(was)]
+
+
+async def restore_in_place(agent: Agent, folder: Folder, wanted: Sequence[Was], progress: Progress) -> Restored:
+    """Bring `wanted` back to where it was; directories come before what is in them.
+
+    Raises ConfigError (the folder is not there), TransientError (not ready), RoleForbids (may only read).
+    """
+    loop, placer = _ready(folder)
+    loop.look_at([was.path for was in wanted])
+    await loop.turns.take(_nothing)  # the look that comes first; what its user did before is published after it
+    work = _InPlace(agent, folder, loop, placer, progress, sum(was.content.size for was in wanted))
+    for batch in _batches(wanted):
+        await work.take(batch)
+    return work.done
+
+
+async def write_out(
+    agent: Agent, folder: Folder, wanted: Sequence[Was], inside: TreePath, to: Path, progress: Progress
 ) -> Path:
-    """Write a version to the directory `to`, or back to its path; return where it is now."""
-    content = unpack_content(row.content)
-    if content.kind is not Kind.FILE:
-        raise NotFound("only files can be restored yet", path=display(inside))
-    if not to:
-        check_present(folder)
-    target = Path(to) / os.fsdecode(inside[-1]) if to else folder.root_path / os.fsdecode(b"/".join(inside))
-    staging = folder.root_path / ".meshsync" / "staging" if not to else Path(to)
-    temporary = staging / f"restore-{agent.runtime.random_bytes(8).hex()}"
+    """Write what was at `inside` into the directory `to`, whole or not at all; return where it is now.
+
+    Raises ConfigError (something is there), SourceUnavailable, ResourceError.
+    """
+    target = to / (os.fsdecode(inside[-1]) if inside else folder.root_path.name)
+    await agent.runtime.in_thread(_must_be_free, target)
+    temporary = to / f".meshsync-restore-{agent.runtime.random_bytes(8).hex()}"
+    total, done = sum(was.content.size for was in wanted), 0
     try:
-        await agent.runtime.in_thread(target.parent.mkdir, parents=True, exist_ok=True)
-        with temporary.open("xb") as file:
-            done = 0
-            async for piece in version_pieces(agent, folder, row):
-                await agent.runtime.in_thread(file.write, piece)
-                done += len(piece)
-                progress(done, content.size)
-            file.flush()
-            await agent.runtime.in_thread(os.fsync, file.fileno())
-        if not to and target.is_dir():
-            raise ConfigError("a directory is there now", path=str(target), next_step="Restore with --to DIR")
-        await agent.runtime.in_thread(temporary.replace, target)
+        await agent.runtime.in_thread(lambda: to.mkdir(parents=True, exist_ok=True))
+        if not inside:
+            temporary.mkdir()
+        for was in wanted:
+            path = temporary.joinpath(*map(os.fsdecode, was.path[len(inside) :]))
+            if was.content.kind is Kind.DIRECTORY:
+                path.mkdir()
+            elif was.content.kind is Kind.LINK:
+                path.symlink_to(os.fsdecode(was.content.target))
+            else:
+                with path.open("xb") as file:
+                    async for piece in version_pieces(agent, folder, was.content, display(was.path)):
+                        await agent.runtime.in_thread(file.write, piece)
+                        done += len(piece)
+                        progress(done, total)
+                    await agent.runtime.in_thread(_finish, file.fileno(), was)
+        await agent.runtime.in_thread(_must_be_free, target)
+        await agent.runtime.in_thread(temporary.rename, target)
     except OSError as error:
         raise ResourceError(f"the version cannot be written: {error.strerror}", path=str(target)) from error
     finally:
-        temporary.unlink(missing_ok=True)
-    if folder.loop is not None and not to:
-        folder.loop.look_at([inside])
+        await agent.runtime.in_thread(_remove, temporary)
     return target
+
+
+class _InPlace:
+    """One restore at work."""
+
+    def __init__(
+        self, agent: Agent, folder: Folder, loop: FolderLoop, placer: Placer, progress: Progress, total: int
+    ) -> None:
+        self.done = Restored()
+        self._agent, self._folder, self._loop, self._placer = agent, folder, loop, placer
+        self._progress, self._total, self._bytes = progress, total, 0
+        self._label = agent.runtime.random_bytes(HELD_ID_BYTES).hex().encode()
+        self._room = asyncio.Semaphore(RESTORE_AT_ONCE)
+
+    async def take(self, batch: Sequence[Was]) -> None:
+        """Stage what has to be, then put all of the batch in place in one turn."""
+        to_write = [was for was in batch if not self._placer.is_so(was)]
+        self.done.unchanged += len(batch) - len(to_write)
+        self._count(sum(was.content.size for was in batch) - sum(was.content.size for was in to_write))
+        staged: dict[TreePath, StagedFile] = {}
+        tasks = [
+            self._agent.runtime.spawn(self._stage(was, staged), "restore")
+            for was in to_write
+            if self._placer.needs_content(was)
+        ]
+        try:
+            failed = {path: why for path, why in await asyncio.gather(*tasks) if why}
+            self.done.skipped += failed.items()
+            ready = [was for was in to_write if was.path not in failed]
+            await self._loop.turns.take(lambda: self._agent.runtime.in_thread(self._put, ready, staged))
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+            for file in staged.values():
+                file.discard()
+            self._loop.look_at([path for was in to_write for path in _upward(was.path)])
+
+    async def _stage(self, was: Was, staged: dict[TreePath, StagedFile]) -> tuple[TreePath, str]:
+        runtime = self._agent.runtime
+        async with self._room:
+            try:
+                file = staged[was.path] = await runtime.in_thread(self._placer.create, was)
+                offset = 0
+                async for piece in version_pieces(self._agent, self._folder, was.content, display(was.path)):
+                    await runtime.in_thread(file.write, offset, piece)
+                    offset += len(piece)
+                    self._count(len(piece))
+            except MeshsyncError as error:
+                return was.path, error.what
+        return was.path, ""
+
+    def _put(self, batch: Sequence[Was], staged: dict[TreePath, StagedFile]) -> None:
+        for was in batch:
+            try:
+                above = directory_above(was)
+                self.done.written += [at for at in self._placer.make_directories(above, self._label) if at != was.path]
+                if above != was.path:
+                    if (file := staged.get(was.path)) is not None:
+                        self._placer.finish(was, file)
+                    self._placer.put(was, file, self._label)
+                self.done.written.append(was.path)
+            except MeshsyncError as error:
+                self.done.skipped.append((was.path, error.what))
+
+    def _count(self, size: int) -> None:
+        self._bytes += size
+        self._progress(min(self._bytes, self._total), self._total)
+
+
+def _ready(folder: Folder) -> tuple[FolderLoop, Placer]:
+    check_present(folder)
+    if folder.joining or folder.loop is None or folder.placer is None:
+        raise TransientError("the folder is not ready yet", folder=folder.name, next_step="meshsync status")
+    if not folder.replica.membership.may_write(folder.replica.device.device):
+        raise RoleForbids(
+            "this device may only read the folder", folder=folder.name, next_step="Restore elsewhere: --to DIR"
+        )
+    return folder.loop, folder.placer
+
+
+async def _nothing() -> None:
+    return
+
+
+def _batches(wanted: Sequence[Was]) -> Iterator[list[Was]]:
+    batch: list[Was] = []
+    size = 0
+    for was in wanted:
+        batch.append(was)
+        size += was.content.size
+        if len(batch) >= RESTORE_BATCH_FILES or size >= RESTORE_BATCH_BYTES:
+            yield batch
+            batch, size = [], 0
+    if batch:
+        yield batch
+
+
+def _upward(path: TreePath) -> list[TreePath]:
+    return [path[:depth] for depth in range(1, len(path) + 1)]
+
+
+def _must_be_free(target: Path) -> None:
+    if os.path.lexists(target):
+        raise ConfigError("something lies there already", path=str(target), next_step="Name another directory.")
+
+
+def _finish(fd: int, was: Was) -> None:
+    mode = os.fstat(fd).st_mode & 0o777
+    os.fchmod(fd, mode | (mode & 0o444) >> 2 if was.executable else mode)
+    os.utime(fd, ns=(was.mtime_ns, was.mtime_ns))
+    os.fsync(fd)
+
+
+def _remove(path: Path) -> None:
+    with suppress(OSError):
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path)
+        else:
+            path.unlink(missing_ok=True)

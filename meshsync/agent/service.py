@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from meshsync.agent import (
     quarantine,
     recovery_report,
     resolving,
+    restoring_report,
     status_report,
     versions_report,
 )
@@ -34,7 +36,7 @@ from meshsync.agent.joining import arrived, join_folder, taken_places
 from meshsync.agent.observer import display
 from meshsync.agent.operations import Progress
 from meshsync.agent.recovering import bring_back, complete
-from meshsync.agent.restoring import restore_version, version_pieces
+from meshsync.agent.restoring import version_pieces
 from meshsync.agent.revoking import open_invitations, revoke
 from meshsync.content.code import looks_like_code, parse_code
 from meshsync.content.record import Kind
@@ -244,30 +246,14 @@ class Service:
         agent = self._agent
         folder, inside = versions_report.locate(agent, path)
         row = await agent.runtime.in_thread(versions_report.find, folder, inside, version)
-        if unpack_content(row.content).kind is not Kind.FILE:
+        content = unpack_content(row.content)
+        if content.kind is not Kind.FILE:
             raise NotFound("this version is not a file", path=path)
-        async for piece in version_pieces(agent, folder, row):
+        async for piece in version_pieces(agent, folder, content, os.fsdecode(row.path)):
             yield piece
 
     async def restore(self, request: api.RestoreRequest, progress: Progress) -> api.RestoreResult:
-        agent = self._agent
-        folder, inside = versions_report.locate(agent, request.path)
-        if request.version:
-            row = await agent.runtime.in_thread(versions_report.find, folder, inside, request.version)
-        else:
-            rows = await agent.runtime.in_thread(versions_report.rows_of, folder, inside)
-            present = folder.synced.at(inside)
-            older = [r for r in rows if not present or unpack_content(r.content) != present[0].content]
-            if not older:
-                raise NotFound("there is no earlier version", path=request.path)
-            row = older[-1]
-        target = await restore_version(agent, folder, inside, row, request.to, progress)
-        return api.RestoreResult(
-            path=request.path,
-            version=row.dot.hex(),
-            restored_to=str(target),
-            size=unpack_content(row.content).size,
-        )
+        return await restoring_report.restore(self._agent, request, progress)
 
     async def conflicts(self, folder: str) -> api.ConflictList:
         found: list[api.Conflict] = []

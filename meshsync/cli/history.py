@@ -9,9 +9,10 @@ from pathlib import Path
 import click
 
 from meshsync.cli.client import Answer
+from meshsync.cli.escape import printable
 from meshsync.cli.render import count, size, table
 from meshsync.cli.session import Session, common, file_path, folder_argument, folder_path, home_relative, say
-from meshsync.cli.when import local
+from meshsync.cli.when import local, moment
 
 _VERSION = re.compile(r"(?s)(.+)@(\d{1,9}|[0-9a-f]{10,120})")
 
@@ -71,25 +72,45 @@ def cat_command(context: click.Context, path: str, version: str, home: str) -> N
 @click.command("restore")
 @click.argument("path")
 @click.option("--version", "version", default="", help="Number or id, if the path itself holds an @.")
+@click.option("--at", default="", metavar="TIME", help="As it was then: '2 hours ago', '2026-01-31 12:00'.")
 @click.option("--to", default="", metavar="DIR", help="Write into this directory instead of in place.")
 @click.option("--dry-run", is_flag=True, help="Say what would be restored, and do nothing.")
 @common
-def restore_command(session: Session, path: str, version: str, to: str, dry_run: bool) -> None:
-    """Bring an old version back, as a new version. Example: meshsync restore ~/Docs/plan.txt@2"""
+def restore_command(session: Session, path: str, version: str, at: str, to: str, dry_run: bool) -> None:
+    """Bring back an old version, or a directory as it was. Example: meshsync restore ~/Docs --at '2 hours ago'
+
+    What is there now is set aside first, and what came since stays.
+    """
     name, given = (path, version) if version else split_version(path)
-    full = file_path(name)
-    if dry_run:
-        _preview(session, full, given)
-        return
-    target = folder_path(to) if to else ""
-    answer = session.run_job("/restores", "Restoring", path=full, version=given, to=target)
-    session.emit(answer, lambda done: say(f"Restored {home_relative(done['restored_to'])} ({size(done['size'])})."))
+    body = {
+        "path": file_path(name),
+        "version": given,
+        "to": folder_path(to) if to else "",
+        "at": moment(at) if at else "",
+        "dry_run": dry_run,
+    }
+    done = session.run_job("/restores", "Restoring", **body)
+    session.emit(done, _show_preview if dry_run else _show_restored)
+    if done["not_restored"]:
+        click.get_current_context().exit(1)
 
 
-def _preview(session: Session, path: str, version: str) -> None:
-    listed = session.client.get("/log", path=path)["versions"]
-    chosen = [found for found in listed if version in (str(found["n"]), found["id"])] if version else listed[1:2]
-    session.emit({"schema": 1, "versions": chosen}, _show)
+def _show_restored(done: Answer) -> None:
+    written = done["files"] - done["unchanged"] - done["not_restored"]
+    what = f"{count(written)} of {count(done['files'])} paths in " if done["files"] != 1 else ""
+    say(f"Restored {what}{home_relative(done['restored_to'])} ({size(done['size'])}).")
+    for item in done["skipped"]:
+        say(f"left as it is: {printable(item['path'])}: {printable(item['why'])}")
+
+
+def _show_preview(done: Answer) -> None:
+    for path in done["changed"]:
+        say(f"would write {printable(path)}")
+    would = done["files"] - done["unchanged"]
+    if would > len(done["changed"]):
+        say(f"... and {count(would - len(done['changed']))} more")
+    so = count(done["unchanged"])
+    say(f"{count(would)} of {count(done['files'])} paths would be written; {so} are so already.")
 
 
 def _show(answer: Answer) -> None:

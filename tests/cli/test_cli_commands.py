@@ -310,8 +310,23 @@ def test_restore_in_place_and_elsewhere(twin: AgentTwin, shell: Shell, tmp_path:
 
 
 def test_a_dry_run_restores_nothing(twin: AgentTwin, shell: Shell) -> None:
-    assert [version["n"] for version in shell.json("restore", "/d/plan.txt@1", "--dry-run")["versions"]] == [1]
-    assert [name for name, _ in twin.calls] == ["log"]
+    assert shell("restore", "/d/plan.txt@1", "--dry-run") == (
+        "would write plan.txt\n1 of 1 paths would be written; 0 are so already.\n"
+    )
+    assert twin.calls == [("restore", api.RestoreRequest(path="/d/plan.txt", version="1", dry_run=True))]
+
+
+def test_a_whole_directory_is_restored_as_it_was_at_a_time(twin: AgentTwin, shell: Shell) -> None:
+    shell("restore", "/d", "--at", "2026-01-31T12:00:00+01:00")
+    assert twin.calls == [("restore", api.RestoreRequest(path="/d", at="2026-01-31T11:00:00+00:00"))]
+    shell("restore", "/d", "--at", "the other day", code=2)
+
+
+def test_what_could_not_be_restored_is_named(twin: AgentTwin, shell: Shell) -> None:
+    twin.skipped = [api.Skipped(path="a\x1b[2J", why="a directory lies there now")]
+    told = shell("restore", "/d", "--at", "yesterday", code=1)
+    assert told == "Restored 1 of 3 paths in /d (5 B).\nleft as it is: a\\x1b[2J: a directory lies there now\n"
+    assert shell.json("restore", "/d", "--at", "yesterday", code=1)["not_restored"] == 1
 
 
 def test_pause_resume_rescan_name_the_folder(twin: AgentTwin, shell: Shell, tmp_path: Path) -> None:

@@ -26,6 +26,22 @@ class Fault:
 FAULTS = (
     # --- the user's disk ----------------------------------------------------------------------------------------
     Fault(
+        "a restore takes what is there away without setting it aside",
+        "P10",
+        "meshsync/agent/placing.py",
+        "        expected = None if found is None else self._keep(was.path, found, label)\n        if staged",
+        "        expected = None if found is None else DiskStat(*found.stat)\n        if staged",
+        ("tests/agent/test_agent_restoring.py",),
+    ),
+    Fault(
+        "what came later shows in what was",
+        "P10",
+        "meshsync/sync/moments.py",
+        "        self._made[entry.id] = max(made, stated)\n",
+        "        self._made[entry.id] = stated\n",
+        ("tests/sync/test_moments.py",),
+    ),
+    Fault(
         "a move whose outcome cannot be looked at is told as not done",
         "P1",
         "meshsync/folder/apply.py",

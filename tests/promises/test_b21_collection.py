@@ -43,6 +43,11 @@ async def acknowledged(core: RelayCore, device: Device) -> set[BlobId]:
     return {BlobId(blob) for row in rows for blob in open_stored(row.data, folder).blobs}
 
 
+def held(mesh: Mesh) -> set[BlobId]:
+    """Return the blobs that the relay has, named or not."""
+    return set(mesh.relay_blobs.ids())
+
+
 @pytest.mark.parametrize("seed", range(3))
 async def test_uploads_that_find_doomed_blobs_lose_nothing_and_bring_just_those_again(
     tmp_path: Path, seed: int
@@ -58,8 +63,13 @@ async def test_uploads_that_find_doomed_blobs_lose_nothing_and_bring_just_those_
         for turn in range(COLLECTIONS):
             (laptop.tree / f"file {turn % 12}").write_bytes(chance.choice(CONTENTS) + bytes([turn // 12]))
             (laptop.tree / "again").write_bytes(chance.choice(CONTENTS))
-            for _ in range(chance.randrange(200)):  # to a moment of the upload that differs each time
-                await asyncio.sleep(0)
+            if turn % 4 == 0:  # right after a blob came that nothing names yet
+                (laptop.tree / "new").write_bytes(chance.randbytes(40_000))
+                there = held(mesh)
+                await mesh.until(lambda there=there: not held(mesh) <= there)  # type: ignore[misc]
+            else:  # at any moment
+                for _ in range(chance.randrange(200)):
+                    await asyncio.sleep(0)
             clock.ahead_s += RELAY_LEASE_S + 1
             promised = await acknowledged(core, laptop)
             removed += await collect(core) + (await sweep(core))[0]

@@ -68,6 +68,7 @@ class AgentTwin:
         self.events = EventRing()
         self.folder = FOLDER
         self.conflict_list: list[api.Conflict] = []
+        self.skipped: list[api.Skipped] = []
         self.invitation_list = [INVITATION]
         self.sheets = 0
         self.held_list: list[api.HeldChange] = []
@@ -215,7 +216,20 @@ class AgentTwin:
         self.calls.append(("restore", request))
         if request.version == "9":
             raise ChunkMismatch("a chunk of this version is damaged", path=request.path)
-        return api.RestoreResult(path=request.path, version="a" * 88, restored_to=request.to or request.path, size=5)
+        if self.skipped:
+            return api.RestoreResult(
+                path=request.path,
+                version="",
+                restored_to=request.path,
+                size=5,
+                files=3,
+                unchanged=1,
+                skipped=self.skipped,
+                not_restored=len(self.skipped),
+            )
+        changed = [Path(request.path).name]
+        to = request.to or request.path
+        return api.RestoreResult(path=request.path, version="a" * 88, restored_to=to, size=5, changed=changed)
 
     async def conflicts(self, folder: str) -> api.ConflictList:
         return api.ConflictList(conflicts=self.conflict_list)
