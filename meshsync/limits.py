@@ -269,6 +269,7 @@ CODE_CANDIDATES_MAX: Final = 64  # devices asked whether they have a code with t
 CODE_TRIES_MAX: Final = 4  # of these, devices that are shown a proof: each may test one guess of the words
 NEWCOMER_LINKS_MAX: Final = 16  # links to devices that are in no folder of ours, while an invitation is open
 NEWCOMER_LINK_S: Final = 120.0  # such a link ends unless the device has become a member
+FOUND_LISTED_MAX: Final = 1000  # files that a search by name answers with
 VERSIONS_LISTED_MAX: Final = 100_000  # versions in one listing
 CAT_WAIT_S: Final = 20.0  # for one piece of an old version to be found
 GC_THRESHOLDS: Final = 10_000, 10, 20  # new objects for each collection: a view of many files is walked less often

@@ -223,11 +223,22 @@ async def _log(call: Call) -> api.Schema:
     return await call.operations.log(call.query.get("folder", ""), path)
 
 
-async def _versions(call: Call) -> api.Schema:
+def _is_deleted(call: Call) -> bool:
     deleted = call.query.get("deleted", "false")
     if deleted not in ("true", "false"):
         raise ConfigError("deleted is true or false")
-    return await call.operations.versions(call.query.get("folder", ""), deleted == "true")
+    return deleted == "true"
+
+
+async def _find(call: Call) -> api.Schema:
+    name = call.query.get("name", "")
+    if not name or "/" in name or "\0" in name:
+        raise ConfigError("a name, or part of one, is needed", path=name, next_step="meshsync find NAME")
+    return await call.operations.find(name, call.query.get("folder", ""), _is_deleted(call))
+
+
+async def _versions(call: Call) -> api.Schema:
+    return await call.operations.versions(call.query.get("folder", ""), _is_deleted(call))
 
 
 async def _get_job(call: Call) -> api.Schema:
@@ -268,6 +279,18 @@ ROUTES: tuple[Route, ...] = (
         api.VersionList,
         _versions,
         query={"deleted": "true: only paths that are gone now", **_FOLDER},
+    ),
+    _get(
+        "/find",
+        "find",
+        "The newest version of each file of a name",
+        api.VersionList,
+        _find,
+        query={
+            "name": "part of a file's name, or a pattern with * ? [] for the whole of it",
+            "deleted": "true: only files that are gone now",
+            **_FOLDER,
+        },
     ),
     _get(
         "/conflicts",

@@ -95,6 +95,12 @@ class Operations(Protocol):
     async def versions(self, folder: str, deleted: bool) -> api.VersionList:
         """Return the versions of every path of `folder` (empty: all folders); `deleted`: only of paths now gone."""
 
+    async def find(self, name: str, folder: str, deleted: bool) -> api.VersionList:
+        """Return the newest version of each file that has or had `name`; `deleted`: only of what is gone now.
+
+        `name` is part of the last name of a path, or a pattern for the whole of it. Raises NotFound (no such folder).
+        """
+
     def cat(self, path: str, version: str) -> AsyncIterator[bytes]:
         """Yield the content of `version` (number or id; empty: the present one) of `path` in pieces.
 

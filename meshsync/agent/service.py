@@ -242,6 +242,14 @@ class Service:
             found.extend(versions_report.all_versions(agent, each, rows, aside, deleted))
         return api.VersionList(versions=found)
 
+    async def find(self, name: str, folder: str, deleted: bool) -> api.VersionList:
+        agent = self._agent
+        found: list[api.Version] = []
+        for each in versions_report.directories_of(agent, folder):
+            for rows in await agent.runtime.in_thread(versions_report.find_named, each, name, deleted):
+                found.append(versions_report.listed(agent, each, rows, ())[0])
+        return api.VersionList(versions=found)
+
     async def cat(self, path: str, version: str) -> AsyncIterator[bytes]:
         agent = self._agent
         folder, inside = versions_report.locate(agent, path)

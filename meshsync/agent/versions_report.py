@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import fnmatch
 import os
+import re
 from collections.abc import Collection, Iterable
 from pathlib import Path
 
@@ -19,6 +21,7 @@ from meshsync.content.record import Content, Kind
 from meshsync.errors import ConfigError, NotFound
 from meshsync.ids import DOT_SIZE_BYTES, DeviceId, Dot, NodeId, short
 from meshsync.index.version_rows import VersionRow, VersionRows
+from meshsync.limits import FOUND_LISTED_MAX, VERSIONS_LISTED_MAX
 from meshsync.sync.disk_rows import Path as TreePath
 
 
@@ -161,6 +164,25 @@ def listed(agent: Agent, folder: Folder, rows: Iterable[VersionRow], aside: Coll
             )
         )
     return answers[::-1]
+
+
+def find_named(folder: Folder, name: str, deleted: bool) -> list[list[VersionRow]]:
+    """Return the versions of each file that has or had `name`, the file that changed last first. Blocking.
+
+    `name` is a pattern with `*`, `?` or `[]` for the whole last name of its path, or any part of that name; `deleted`:
+    only of what is gone. At most FOUND_LISTED_MAX files.
+    """
+    plain = max(re.split(r"[*?\[\]]", name), key=len)
+    pattern = name.lower() if plain != name else f"*{name.lower()}*"
+    found: dict[NodeId, None] = {}
+    for row in folder.replica.versions.named(os.fsencode(plain), VERSIONS_LISTED_MAX):
+        last = os.fsdecode(row.path.rpartition(b"/")[2]).lower()
+        is_gone = folder.replica.view.face(row.node) is None
+        if fnmatch.fnmatchcase(last, pattern) and (is_gone or not deleted):
+            found[row.node] = None
+        if len(found) >= FOUND_LISTED_MAX:
+            break
+    return [folder.replica.versions.by_node(node) for node in found]
 
 
 def all_versions(

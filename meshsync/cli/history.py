@@ -1,4 +1,4 @@
-"""`log`, `versions`, `cat` and `restore`: old versions."""
+"""`log`, `versions`, `find`, `cat` and `restore`: old versions."""
 
 from __future__ import annotations
 
@@ -51,6 +51,20 @@ def versions_command(session: Session, folder: str, deleted: bool) -> None:
     """List the versions of every file, deleted ones included. Example: meshsync versions Docs --deleted"""
     query = {"folder": folder_argument(folder), "deleted": "true" if deleted else ""}
     session.emit(session.client.get("/versions", **query), _show)
+
+
+@click.command("find")
+@click.argument("name")
+@click.option("--folder", default="", metavar="FOLDER", help="Only in this folder.")
+@click.option("--deleted", is_flag=True, help="Only files that are gone now.")
+@common
+def find_command(session: Session, name: str, folder: str, deleted: bool) -> None:
+    """Find files by a name that they have or had. Example: meshsync find invoice --deleted
+
+    NAME is part of a file's name, or a pattern such as '*.pdf'.
+    """
+    query = {"name": name, "folder": folder_argument(folder), "deleted": "true" if deleted else ""}
+    session.emit(session.client.get("/find", **query), _show)
 
 
 @click.command("cat")

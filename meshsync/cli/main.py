@@ -31,6 +31,7 @@ COMMANDS = {  # name: (module, one line of help); the help stands here so that l
     "stats": ("status", "Show counters since the agent started."),
     "log": ("history", "List the versions of a file."),
     "versions": ("history", "List the versions of every file."),
+    "find": ("history", "Find a file by a name it has or had."),
     "cat": ("history", "Print a version of a file."),
     "restore": ("history", "Bring an old version back."),
     "recovery": ("recovery", "Be ready to lose every device."),

@@ -176,6 +176,13 @@ class VersionRows:
         """Return versions that were written at `path`, oldest first."""
         return self._select("FROM version v WHERE v.path = ? ORDER BY v.position, v.dot", (path,))
 
+    def named(self, text: bytes, limit: int) -> list[VersionRow]:
+        """Return up to `limit` versions whose path holds `text`, newest first; letters of ASCII in either case."""
+        return self._select(
+            "FROM version v WHERE instr(lower(v.path), lower(?)) > 0 ORDER BY v.position DESC, v.dot DESC LIMIT ?",
+            (text, limit),
+        )
+
     def get(self, dot: Dot) -> VersionRow | None:
         """Return one version, or None."""
         rows = self._select("FROM version v WHERE v.dot = ?", (dot,))

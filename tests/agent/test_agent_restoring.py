@@ -133,6 +133,29 @@ async def test_a_removed_directory_comes_back_with_all_that_was_in_it(tmp_path: 
         assert tree_of(laptop.tree / "photos") == photos
 
 
+async def test_a_file_is_found_by_a_name_that_it_has_or_had(tmp_path: Path) -> None:
+    async with changed(tmp_path) as (_, laptop, _, _):
+        (laptop.tree / "photos").rmdir()
+        (laptop.tree / "Run.bat").write_bytes(b"other")
+        await laptop.service.rescan("")
+        await laptop.service.wait(api.WaitRequest(timeout_s=WAIT_S))
+
+        async def found(name: str, deleted: bool = False) -> set[tuple[str, str]]:
+            answer = await laptop.service.find(name, "", deleted)
+            return {(version.path, version.change) for version in answer.versions}
+
+        assert await found("RUN") == {("run.sh", "created"), ("Run.bat", "created")}
+        assert await found("*.bin") == {("large.bin", "deleted")}
+        assert await found("*.bi") == set()
+        assert await found("moved") == {("elsewhere.txt", "renamed")}
+        assert await found("*", deleted=True) == {
+            ("large.bin", "deleted"),
+            ("photos", "deleted"),
+            ("photos/empty", "deleted"),
+        }
+        assert await found("%") == set()
+
+
 async def test_what_an_edit_wrote_that_nobody_was_told_of_is_not_lost(tmp_path: Path) -> None:
     async with changed(tmp_path) as (_, laptop, desk, between):
         (laptop.tree / "link").write_bytes(b"just now")

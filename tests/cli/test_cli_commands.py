@@ -309,6 +309,12 @@ def test_restore_in_place_and_elsewhere(twin: AgentTwin, shell: Shell, tmp_path:
     assert shell.json("restore", "/d/plan.txt@1", "--to", str(tmp_path))["restored_to"] == str(tmp_path)
 
 
+def test_find_tells_the_newest_version_of_each_file_of_a_name(twin: AgentTwin, shell: Shell) -> None:
+    assert "plan.txt" in shell("find", "plan", "--folder", "Docs", "--deleted")
+    assert twin.calls == [("find", ("plan", "Docs", True))]
+    shell("find", "a/b", code=2)
+
+
 def test_a_dry_run_restores_nothing(twin: AgentTwin, shell: Shell) -> None:
     assert shell("restore", "/d/plan.txt@1", "--dry-run") == (
         "would write plan.txt\n1 of 1 paths would be written; 0 are so already.\n"

@@ -205,6 +205,10 @@ class AgentTwin:
     async def versions(self, folder: str, deleted: bool) -> api.VersionList:
         return api.VersionList(versions=[] if deleted else VERSIONS)
 
+    async def find(self, name: str, folder: str, deleted: bool) -> api.VersionList:
+        self.calls.append(("find", (name, folder, deleted)))
+        return api.VersionList(versions=VERSIONS[:1])
+
     async def cat(self, path: str, version: str) -> AsyncIterator[bytes]:
         self.calls.append(("cat", (path, version)))
         if version not in CONTENTS:
