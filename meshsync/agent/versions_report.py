@@ -10,6 +10,7 @@ from collections.abc import Collection, Iterable
 from pathlib import Path
 
 from meshsync.agent import api_schema as api
+from meshsync.agent.backup_folder import BackupFolder
 from meshsync.agent.daemon import Agent
 from meshsync.agent.folder import Folder
 from meshsync.agent.handout import place_of
@@ -26,7 +27,10 @@ from meshsync.sync.disk_rows import Path as TreePath
 
 
 def locate(agent: Agent, path: str) -> tuple[Folder, TreePath]:
-    """Return the folder that an absolute path lies in, and the path within it. Raises NotFound."""
+    """Return the folder that an absolute path lies in, and the path within it.
+
+    Raises NotFound, ConfigError (in what is kept here as a backup).
+    """
     given = Path(path)
     for folder in agent.folders.values():
         try:
@@ -34,6 +38,9 @@ def locate(agent: Agent, path: str) -> tuple[Folder, TreePath]:
         except ValueError:
             continue
         return folder, tuple(os.fsencode(part) for part in inside.parts)
+    for kept in agent.backups.folders.values():
+        if given.is_relative_to(kept.root):
+            raise _unreadable(kept)
     raise NotFound("the path lies in no synced folder", path=path, next_step="meshsync status")
 
 
@@ -51,13 +58,17 @@ def find_folder(agent: Agent, name: str) -> Folder:
             return folder  # a command took the name for a path, because something is called so where it was typed
     kept = agent.backups.named(name)
     if kept is not None:
-        raise ConfigError(
-            "this device keeps the folder as a backup and cannot read it",
-            folder=kept.name,
-            path=str(kept.root),
-            next_step=f"Type it on a member. What is kept here: meshsync status. To end it: meshsync leave {kept.name}",
-        )
+        raise _unreadable(kept)
     raise NotFound("there is no such folder", folder=name, next_step="meshsync status")
+
+
+def _unreadable(kept: BackupFolder) -> ConfigError:
+    return ConfigError(
+        "this device keeps the folder as a backup and cannot read it",
+        folder=kept.name,
+        path=str(kept.root),
+        next_step=f"Type it on a member. What is kept here: meshsync status. To end it: meshsync leave {kept.name}",
+    )
 
 
 def folders_of(agent: Agent, name: str) -> list[Folder]:

@@ -58,7 +58,10 @@ def up_command(
     if running and config == known:
         _report(session, "Agent already running")
         return
-    passphrase = launch.unlock(session.home)  # first: a wrong one stops no agent and changes no option
+    # First: what the new agent would refuse stops no agent and changes no option.
+    if config.listen != known.listen:
+        launch.check_listen(config.listen)
+    passphrase = launch.unlock(session.home)
     stored.save(session.home.config, config)
     if running:
         launch.stop(session.home)

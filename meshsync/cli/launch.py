@@ -68,6 +68,14 @@ def unlock(home: Home) -> bytes | None:
     return passphrase
 
 
+def check_listen(listen: str) -> None:
+    """Return if an agent can listen at `listen`. Raises ConfigError: no address, not one of this machine, in use."""
+    from meshsync.transport.quic import split_address
+    from meshsync.transport.udp import bound_socket
+
+    bound_socket(*split_address(listen)).close()
+
+
 def start(home: Home, config: Config, passphrase: bytes | None) -> dict[str, Any]:
     """Start the agent detached from this terminal and return its ready line. `passphrase` is what `unlock` returned.
 

@@ -38,6 +38,26 @@ Received = tuple[bytes, int, Address]
 """(bytes, segment size, sender): datagrams of `segment size` bytes back to back, the last perhaps shorter."""
 
 
+def bound_socket(host: str, port: int) -> socket.socket:
+    """Return a socket bound to the numeric `host` ("::" takes IPv4 too) and `port` (0: any), non-blocking.
+
+    Raises ConfigError if that fails.
+    """
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    sock = socket.socket(family, socket.SOCK_DGRAM)
+    try:
+        sock.setblocking(False)
+        if family == socket.AF_INET6:
+            sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
+        for option, force in ((socket.SO_RCVBUF, 33), (socket.SO_SNDBUF, 32)):
+            _grow_buffer(sock, option, force)
+        sock.bind((host, port))
+    except OSError as error:
+        sock.close()
+        raise ConfigError(f"cannot listen on {host} port {port}: {error.strerror}") from error
+    return sock
+
+
 class UdpSocket:
     """One bound socket on the running loop."""
 
@@ -58,19 +78,7 @@ class UdpSocket:
         cls, host: str, port: int, on_received: Callable[[list[Received]], None], *, offload: bool = True
     ) -> UdpSocket:
         """Bind to the numeric `host` ("::" takes IPv4 too) and `port` (0: any). Raises ConfigError if that fails."""
-        family = socket.AF_INET6 if ":" in host else socket.AF_INET
-        sock = socket.socket(family, socket.SOCK_DGRAM)
-        try:
-            sock.setblocking(False)
-            if family == socket.AF_INET6:
-                sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
-            for option, force in ((socket.SO_RCVBUF, 33), (socket.SO_SNDBUF, 32)):
-                _grow_buffer(sock, option, force)
-            sock.bind((host, port))
-            return cls(sock, on_received, offload=offload)
-        except OSError as error:
-            sock.close()
-            raise ConfigError(f"cannot listen on {host} port {port}: {error.strerror}") from error
+        return cls(bound_socket(host, port), on_received, offload=offload)
 
     @property
     def address(self) -> Address:

@@ -49,6 +49,8 @@ class TestItsName:
                 nas.service.members("nas"),
                 nas.service.versions("nas", False),
                 nas.service.log("nas", "some file"),
+                nas.service.log("", str(nas.tree / "some file")),
+                nas.service.why(str(nas.tree / "some file")),
             )
             for question in asked:
                 with pytest.raises(ConfigError, match="keeps the folder as a backup") as told:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,7 @@ import pytest
 from meshsync.agent.config import Config, load
 from meshsync.cli import launch
 from meshsync.cli.main import run
+from meshsync.transport.udp import bound_socket
 
 pytestmark = pytest.mark.slow  # each starts a process
 
@@ -64,6 +66,20 @@ def test_options_for_an_agent_that_runs_already_take_effect_at_once(
     assert run(["up", "--relay", "quic://relay.example:4433#4-a-b"]) == 0
     assert capsys.readouterr().out.startswith("Agent already running as 'laptop'.")
     assert int((home / "agent.pid").read_text()) == second
+
+
+@pytest.mark.parametrize("listen", ["nonsense", "127.0.0.1:99999", "192.0.2.1:0", "taken"])
+def test_an_address_that_cannot_be_listened_at_stops_no_agent_and_changes_no_option(
+    home: Path, capsys: pytest.CaptureFixture[str], listen: str
+) -> None:
+    assert run(["up", "--listen", "127.0.0.1:0"]) == 0
+    first, options = int((home / "agent.pid").read_text()), (home / "config.toml").read_text()
+    with closing(bound_socket("127.0.0.1", 0)) as other:
+        taken = f"127.0.0.1:{other.getsockname()[1]}"
+        assert run(["up", "--listen", taken if listen == "taken" else listen]) == 2
+    assert "listen" in capsys.readouterr().err or listen in ("nonsense", "127.0.0.1:99999")
+    assert (int((home / "agent.pid").read_text()), (home / "config.toml").read_text()) == (first, options)
+    assert launch.is_running(launch.Home(home))
 
 
 def test_join_and_share_start_the_agent_if_needed(home: Path, tmp_path: Path) -> None:
