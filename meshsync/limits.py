@@ -240,7 +240,9 @@ RESCAN_S: Final = 3600.0  # seconds between full scans where the watcher works; 
 RESCAN_LIMITED_S: Final = 60.0  # where directories cannot be watched
 RESTORE_LISTED_MAX: Final = 1000  # paths that an answer names
 RESTORE_AT_ONCE: Final = 8  # files whose content is brought at a time
-RESTORE_BATCH_FILES: Final = 256  # files put in place between two plans: the rest of the folder waits that long
+RESTORE_BATCH_FILES: Final = (
+    128  # each is an open file; files put in place between two plans: the rest of the folder waits that long
+)
 RESTORE_BATCH_BYTES: Final = 256 * MIB  # or staged beside those of the batch, whichever comes first
 BACKUP_CHECK_S: Final = 60.0  # seconds after which a backup that hears nothing looks whether its disk still answers
 BACKUP_LOOK_S: Final = 1.0  # between two looks at what members brought: what is shown need not be newer

@@ -19,6 +19,7 @@ from meshsync.agent.content_pieces import content_pieces
 from meshsync.agent.daemon import Agent
 from meshsync.agent.folder import Folder, check_present
 from meshsync.agent.folder_loop import FolderLoop
+from meshsync.agent.gate import Gate
 from meshsync.agent.kept import find_kept
 from meshsync.agent.observer import display
 from meshsync.agent.operations import Progress
@@ -82,7 +83,7 @@ async def write_out(
     Raises ConfigError (something is there), SourceUnavailable, ResourceError.
     """
     target = to / (os.fsdecode(inside[-1]) if inside else folder.root_path.name)
-    await agent.runtime.in_thread(_must_be_free, target)
+    await agent.runtime.in_thread(must_be_free, target)
     temporary = to / f".meshsync-restore-{agent.runtime.random_bytes(8).hex()}"
     total, done = sum(was.content.size for was in wanted), 0
     try:
@@ -96,19 +97,52 @@ async def write_out(
             elif was.content.kind is Kind.LINK:
                 path.symlink_to(os.fsdecode(was.content.target))
             else:
-                with path.open("xb") as file:
+                with _Written(path, was) as file:
                     async for piece in version_pieces(agent, folder, was.content, display(was.path)):
                         await agent.runtime.in_thread(file.write, piece)
                         done += len(piece)
                         progress(done, total)
-                    await agent.runtime.in_thread(_finish, file.fileno(), was)
-        await agent.runtime.in_thread(_must_be_free, target)
+                    await agent.runtime.in_thread(file.finish)
+        await agent.runtime.in_thread(must_be_free, target)
         await agent.runtime.in_thread(temporary.rename, target)
     except OSError as error:
         raise ResourceError(f"the version cannot be written: {error.strerror}", path=str(target)) from error
     finally:
         await agent.runtime.in_thread(_remove, temporary)
     return target
+
+
+class _Written:
+    """A file that is being written by threads; leaving it waits for the one at work, and lets no other begin."""
+
+    def __init__(self, path: Path, was: Was) -> None:
+        self._file = path.open("xb")
+        self._was = was
+        self._gate = Gate()
+
+    def __enter__(self) -> _Written:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._gate.close()
+        self._file.close()
+
+    def write(self, piece: bytes) -> None:
+        """Append `piece`. Raises OSError."""
+        with self._gate.enter() as entered:
+            if entered:
+                self._file.write(piece)
+
+    def finish(self) -> None:
+        """Set exec bit and mtime and make all of it durable. Raises OSError."""
+        with self._gate.enter() as entered:
+            if entered:
+                self._file.flush()
+                fd, was = self._file.fileno(), self._was
+                mode = os.fstat(fd).st_mode & 0o777
+                os.fchmod(fd, mode | (mode & 0o444) >> 2 if was.executable else mode)
+                os.utime(fd, ns=(was.mtime_ns, was.mtime_ns))
+                os.fsync(fd)
 
 
 class _InPlace:
@@ -122,9 +156,10 @@ class _InPlace:
         self._progress, self._total, self._bytes = progress, total, 0
         self._label = agent.runtime.random_bytes(HELD_ID_BYTES).hex().encode()
         self._room = asyncio.Semaphore(RESTORE_AT_ONCE)
+        self._gate = Gate()
 
     async def take(self, batch: Sequence[Was]) -> None:
-        """Stage what has to be, then put all of the batch in place in one turn."""
+        """Stage what has to be, then put all of the batch in place in one turn. Given up half-way, it ends there."""
         to_write = [was for was in batch if not self._placer.is_so(was)]
         self.done.unchanged += len(batch) - len(to_write)
         self._count(sum(was.content.size for was in batch) - sum(was.content.size for was in to_write))
@@ -139,6 +174,9 @@ class _InPlace:
             self.done.skipped += failed.items()
             ready = [was for was in to_write if was.path not in failed]
             await self._loop.turns.take(lambda: self._agent.runtime.in_thread(self._put, ready, staged))
+        except BaseException:
+            self._gate.close()  # a thread may be at work on what is discarded next
+            raise
         finally:
             for task in tasks:
                 task.cancel()
@@ -148,31 +186,46 @@ class _InPlace:
             self._loop.look_at([path for was in to_write for path in _upward(was.path)])
 
     async def _stage(self, was: Was, staged: dict[TreePath, StagedFile]) -> tuple[TreePath, str]:
-        runtime = self._agent.runtime
+        in_thread, offset = self._agent.runtime.in_thread, 0
         async with self._room:
             try:
-                file = staged[was.path] = await runtime.in_thread(self._placer.create, was)
-                offset = 0
+                await in_thread(self._create, was, staged)
                 async for piece in version_pieces(self._agent, self._folder, was.content, display(was.path)):
-                    await runtime.in_thread(file.write, offset, piece)
+                    await in_thread(self._write, staged[was.path], offset, piece)
                     offset += len(piece)
                     self._count(len(piece))
             except MeshsyncError as error:
                 return was.path, error.what
         return was.path, ""
 
+    def _create(self, was: Was, staged: dict[TreePath, StagedFile]) -> None:
+        with self._gate.enter() as entered:
+            if entered:
+                staged[was.path] = self._placer.create(was)
+
+    def _write(self, file: StagedFile, offset: int, piece: bytes) -> None:
+        with self._gate.enter() as entered:
+            if entered:
+                file.write(offset, piece)
+
     def _put(self, batch: Sequence[Was], staged: dict[TreePath, StagedFile]) -> None:
         for was in batch:
-            try:
-                above = directory_above(was)
-                self.done.written += [at for at in self._placer.make_directories(above, self._label) if at != was.path]
-                if above != was.path:
-                    if (file := staged.get(was.path)) is not None:
-                        self._placer.finish(was, file)
-                    self._placer.put(was, file, self._label)
-                self.done.written.append(was.path)
-            except MeshsyncError as error:
-                self.done.skipped.append((was.path, error.what))
+            with self._gate.enter() as entered:
+                if not entered:
+                    return
+                try:
+                    self._put_one(was, staged.get(was.path))
+                except MeshsyncError as error:
+                    self.done.skipped.append((was.path, error.what))
+
+    def _put_one(self, was: Was, file: StagedFile | None) -> None:
+        above = directory_above(was)
+        self.done.written += [at for at in self._placer.make_directories(above, self._label) if at != was.path]
+        if above != was.path:
+            if file is not None:
+                self._placer.finish(was, file)
+            self._placer.put(was, file, self._label)
+        self.done.written.append(was.path)
 
     def _count(self, size: int) -> None:
         self._bytes += size
@@ -211,16 +264,10 @@ def _upward(path: TreePath) -> list[TreePath]:
     return [path[:depth] for depth in range(1, len(path) + 1)]
 
 
-def _must_be_free(target: Path) -> None:
+def must_be_free(target: Path) -> None:
+    """Raise ConfigError if anything lies at `target`. Blocking."""
     if os.path.lexists(target):
         raise ConfigError("something lies there already", path=str(target), next_step="Name another directory.")
-
-
-def _finish(fd: int, was: Was) -> None:
-    mode = os.fstat(fd).st_mode & 0o777
-    os.fchmod(fd, mode | (mode & 0o444) >> 2 if was.executable else mode)
-    os.utime(fd, ns=(was.mtime_ns, was.mtime_ns))
-    os.fsync(fd)
 
 
 def _remove(path: Path) -> None:

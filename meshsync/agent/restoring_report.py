@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 
@@ -17,8 +18,8 @@ from meshsync.agent.history import unpack_content
 from meshsync.agent.observer import display
 from meshsync.agent.operations import Progress
 from meshsync.agent.past import Was, below, view_at, view_before
-from meshsync.agent.restoring import restore_in_place, to_do, write_out
-from meshsync.content.record import Kind
+from meshsync.agent.restoring import must_be_free, restore_in_place, to_do, write_out
+from meshsync.content.record import Content, Kind
 from meshsync.errors import ConfigError, NotFound
 from meshsync.ids import dot_parts
 from meshsync.index.version_rows import VersionRow
@@ -35,7 +36,11 @@ async def restore(agent: Agent, request: api.RestoreRequest, progress: Progress)
     if request.dry_run:
         changed = wanted if request.to else to_do(folder, wanted)
         return _answer(answer, "", changed, len(wanted) - len(changed), ())
-    if request.to:
+    within = await agent.runtime.in_thread(_within, agent, folder, request.to) if request.to else None
+    if within is not None:
+        inside, wanted = _moved(folder, inside, within, wanted)
+        await agent.runtime.in_thread(must_be_free, folder.root_path / os.fsdecode(b"/".join(inside)))
+    elif request.to:
         target = await write_out(agent, folder, wanted, inside, Path(request.to), progress)
         return _answer(answer, str(target), wanted, 0, ())
     done = await restore_in_place(agent, folder, wanted, progress)
@@ -43,6 +48,31 @@ async def restore(agent: Agent, request: api.RestoreRequest, progress: Progress)
     written = set(done.written)
     changed = [was for was in wanted if was.path in written]
     return _answer(answer, str(at), changed, done.unchanged, done.skipped)
+
+
+def _within(agent: Agent, folder: Folder, to: str) -> TreePath | None:
+    """Return where in `folder` the directory `to` lies, None if it lies in no synced folder. Blocking.
+
+    Raises ConfigError if it lies in another one, or in what is kept for others.
+    """
+    try:
+        found, there = versions_report.locate(agent, os.path.realpath(to))
+    except NotFound:
+        return None
+    if found is not folder:
+        raise ConfigError("the directory lies in another synced folder", path=to, next_step="Name one outside of it.")
+    return there
+
+
+def _moved(folder: Folder, inside: TreePath, to: TreePath, wanted: Sequence[Was]) -> tuple[TreePath, list[Was]]:
+    """Return where in its own folder what was at `inside` goes if restored to `to`, and what is wanted there then.
+
+    It is put there as in place: what is built in a synced folder bit by bit would be told to others bit by bit.
+    """
+    target = (*to, inside[-1] if inside else os.fsencode(folder.root_path.name))
+    moved = [replace(was, path=target + was.path[len(inside) :]) for was in wanted]
+    top = [] if inside else [Was(target, Content(Kind.DIRECTORY), False, 0)]
+    return target, top + moved
 
 
 def _answer(

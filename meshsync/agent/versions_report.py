@@ -148,12 +148,26 @@ def set_aside_here(folder: Folder, rows: Iterable[VersionRow]) -> set[Content]:
     return kept_of(folder.root_path, wanted, folder.keys(), folder.cut_params)
 
 
+def restored_of(rows: Iterable[VersionRow]) -> set[Dot]:
+    """Return which versions of one node, oldest first, have again what it had before another content."""
+    found: set[Dot] = set()
+    earlier: set[bytes] = set()
+    before = b""
+    for row in rows:
+        if row.change == "edited" and row.content != before and row.content in earlier:
+            found.add(row.dot)
+        before = row.content
+        earlier.add(before)
+    return found
+
+
 def listed(agent: Agent, folder: Folder, rows: Iterable[VersionRow], aside: Collection[Content]) -> list[api.Version]:
     """Return rows of one node as answers, newest first. `aside` are contents that were set aside here."""
     names = agent.names()
     answers = []
     rows = list(rows)
     at_relay = folder.durability.acknowledged([row.dot for row in rows])
+    restored = restored_of(rows)
     for number, row in enumerate(rows, 1):
         content = unpack_content(row.content)
         chain = folder.replica.chains.rows(row.dot[:32])  # type: ignore[arg-type]
@@ -161,7 +175,7 @@ def listed(agent: Agent, folder: Folder, rows: Iterable[VersionRow], aside: Coll
         here = folder.synced.rows.get(row.node)
         is_here = (here is not None and here.content == content) or content in aside
         kept = "here" if is_here else ("relay" if row.dot in at_relay else "")
-        change: api.ChangeKind = row.change  # type: ignore[assignment]
+        change: api.ChangeKind = "restored" if row.dot in restored else row.change  # type: ignore[assignment]
         answers.append(
             api.Version(
                 n=number,

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import random
+import shutil
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
+from itertools import count
 from pathlib import Path
 
 import pytest
@@ -112,6 +115,8 @@ async def test_in_place_what_was_comes_back_what_came_since_stays_and_all_device
         found = tree_of(laptop.tree)
         assert {name: found.get(name) for name in tree_of(wanted)} == tree_of(wanted)
         assert found["new.txt"] == b"came since" and found["2024/a.jpg"] == b"second"
+        versions = (await desk.service.log("", str(desk.tree / "link"))).versions
+        assert [version.change for version in versions] == ["restored", "edited", "created"]
         again = await restore(laptop, laptop.tree, at=between)
         assert (again.changed, again.unchanged) == ([], again.files)
 
@@ -131,6 +136,69 @@ async def test_a_removed_directory_comes_back_with_all_that_was_in_it(tmp_path: 
         await synced(laptop)
         await restore(laptop, laptop.tree / "photos")
         assert tree_of(laptop.tree / "photos") == photos
+
+
+async def test_what_is_restored_into_the_folder_itself_is_put_there_whole_file_by_whole_file(tmp_path: Path) -> None:
+    async with changed(tmp_path) as (_, laptop, desk, between):
+        before(wanted := tmp_path / "wanted")
+        (laptop.tree / "old").mkdir()
+        (tmp_path / "shortcut").symlink_to(laptop.tree / "old")
+        for to in (laptop.tree / "old", tmp_path / "shortcut"):
+            done = await restore(laptop, laptop.tree / "photos", at=between, to=str(to))
+            assert tree_of(Path(done.restored_to)) == tree_of(wanted / "photos")
+            await synced(laptop, desk)
+            (laptop.tree / "old" / "photos").rename(laptop.tree / f"as {to.name}")
+        whole = await restore(laptop, laptop.tree, at=between, to=str(laptop.tree / "old"))
+        assert tree_of(Path(whole.restored_to)) == tree_of(wanted)
+        assert not [name for name in os.listdir(laptop.tree / "old") if name.startswith(".")]
+        with pytest.raises(ConfigError, match="something lies there already"):
+            await restore(laptop, laptop.tree, at=between, to=str(laptop.tree / "old"))
+        await synced(laptop, desk)
+
+
+async def given_up(device: Device, request: api.RestoreRequest, reports: int) -> None:
+    """Ask for a restore and give it up when it tells how far it is for the `reports`-th time."""
+    told = count(1)
+
+    def progress(done: int, total: int) -> None:
+        if next(told) == reports:
+            asked.cancel()
+
+    asked = asyncio.ensure_future(device.service.restore(request, progress))
+    await asyncio.gather(asked, return_exceptions=True)
+
+
+async def test_a_restore_that_is_given_up_leaves_whole_files_and_nothing_else(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("meshsync.agent.restoring.RESTORE_BATCH_FILES", 4)
+    async with open_mesh(tmp_path) as mesh:
+        await mesh.start_relay()
+        laptop = await mesh.start("laptop")
+        for name, size in (("many", 20), ("others", 80)):  # so few of all are removed that no safeguard minds
+            (laptop.tree / name).mkdir()
+            for number in range(size):
+                (laptop.tree / name / f"{number}").write_bytes(b"%d " % number * 5000)
+        await laptop.share()
+        await synced(laptop)
+        wanted = tree_of(laptop.tree / "many")
+        shutil.rmtree(laptop.tree / "many")
+        await laptop.service.rescan("")
+        await synced(laptop)
+        partly = 0
+        for reports in range(1, 42, 3):
+            for to in ("", str(tmp_path / "out")):
+                await given_up(laptop, api.RestoreRequest(path=str(laptop.tree / "many"), to=to), reports)
+                found = tree_of(laptop.tree / "many")
+                assert {name: wanted[name] for name in found} == found
+                partly += 0 < len(found) < len(wanted)
+                for place in (laptop.tree / ".meshsync" / "staging", tmp_path / "out"):
+                    await mesh.until(lambda place=place: not place.exists() or not [*place.iterdir()])  # type: ignore[misc]
+            for path in (laptop.tree / "many").glob("*"):
+                path.unlink()
+            await laptop.service.rescan("")
+        assert partly, "no restore was given up half-way"
+        await synced(laptop)
 
 
 async def test_a_file_is_found_by_a_name_that_it_has_or_had(tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from meshsync.agent.versions_report import by_id, history_of, pick
+from meshsync.agent.versions_report import by_id, history_of, pick, restored_of
 from meshsync.errors import NotFound
 from meshsync.ids import ChainId, Dot, NodeId, dot
 from meshsync.index.database import Database
@@ -61,6 +61,13 @@ def test_a_conflict_copy_lists_the_version_that_it_is_and_what_was_edited_since(
     edited = replace(version(4, HERE), node=copy)
     versions.add([edited])
     assert history_of(versions, copy, edited.dot) == [edited]
+
+
+def test_what_has_an_earlier_content_again_is_told_as_restored() -> None:
+    contents = (b"a", b"a", b"b", b"a", b"b", b"c")
+    rows = [replace(version(seq, HERE), content=content) for seq, content in enumerate(contents, 1)]
+    assert restored_of(rows) == {rows[3].dot, rows[4].dot}
+    assert restored_of([rows[0], replace(rows[2], change="deleted"), replace(rows[3], change="renamed")]) == set()
 
 
 def test_another_file_lists_its_versions(versions: VersionRows) -> None:
