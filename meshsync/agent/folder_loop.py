@@ -158,6 +158,11 @@ class FolderLoop:
         """Whether the whole folder has been looked at since the start."""
         return self._first_scan_done
 
+    async def published(self) -> None:
+        """Return once what its user did so far was looked at and published. Raises why that cannot be."""
+        for _ in range(2):  # a turn comes after a look, and before what that look saw is published
+            await self.turns.take(_nothing)
+
     def counts(self) -> tuple[int, int, int]:
         """Return how many paths are to be looked at, contents to be fetched, and actions to be applied."""
         fetch, apply = self._unfinished.counts()
@@ -614,6 +619,10 @@ class FolderLoop:
 
     def _is_blocked(self, group: Group) -> bool:
         return any(action.node in self._blocked for action in group.actions)
+
+
+async def _nothing() -> None:
+    return
 
 
 def _is_in(path: Path, scope: Scope | None) -> bool:

@@ -68,7 +68,7 @@ async def restore_in_place(agent: Agent, folder: Folder, wanted: Sequence[Was], 
     """
     loop, placer = _ready(folder)
     loop.look_at([was.path for was in wanted])
-    await loop.turns.take(_nothing)  # the look that comes first; what its user did before is published after it
+    await loop.published()
     work = _InPlace(agent, folder, loop, placer, progress, sum(was.content.size for was in wanted))
     for batch in _batches(wanted):
         await work.take(batch)
@@ -241,10 +241,6 @@ def _ready(folder: Folder) -> tuple[FolderLoop, Placer]:
             "this device may only read the folder", folder=folder.name, next_step="Restore elsewhere: --to DIR"
         )
     return folder.loop, folder.placer
-
-
-async def _nothing() -> None:
-    return
 
 
 def _batches(wanted: Sequence[Was]) -> Iterator[list[Was]]:

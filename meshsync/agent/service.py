@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -41,7 +42,7 @@ from meshsync.agent.revoking import open_invitations, revoke
 from meshsync.content.code import looks_like_code, parse_code
 from meshsync.content.record import Kind
 from meshsync.content.ticket import Ticket, parse_ticket
-from meshsync.errors import ConfigError, NotFound, PeerTimeout
+from meshsync.errors import ConfigError, MeshsyncError, NotFound, PeerTimeout
 from meshsync.ids import short
 from meshsync.limits import LOST_TOLD_MAX, VERSIONS_LISTED_MAX, WAIT_NOTICE_S
 from meshsync.roles import Role
@@ -322,6 +323,8 @@ class Service:
                 each.loop.look_at(None)
                 while each.loop.counts()[0] and each.loop.root_missing is None:
                     await self._agent.changes.after(self._agent.changes.count)
+                with contextlib.suppress(MeshsyncError):  # `status` tells why a folder is at a standstill
+                    await each.loop.published()
 
     async def wait(self, request: api.WaitRequest) -> api.WaitResult:
         agent = self._agent

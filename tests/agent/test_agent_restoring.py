@@ -206,7 +206,6 @@ async def test_a_file_is_found_by_a_name_that_it_has_or_had(tmp_path: Path) -> N
         (laptop.tree / "photos").rmdir()
         (laptop.tree / "Run.bat").write_bytes(b"other")
         await laptop.service.rescan("")
-        await laptop.service.wait(api.WaitRequest(timeout_s=WAIT_S))
 
         async def found(name: str, deleted: bool = False) -> set[tuple[str, str]]:
             answer = await laptop.service.find(name, "", deleted)
