@@ -326,6 +326,7 @@ SOUGHT_RETRY_S: Final = 600.0  # until the same members are asked again for what
 LOST_TOLD_MAX: Final = 1000  # paths that a rejection could not bring back, named in its answer
 REJECT_ANSWER_S: Final = 10.0  # for a rejection to say what nobody has; fetching all may take hours and goes on
 NODE_ROW_BYTES_MAX: Final = 64 * MIB  # a directory's moves, each with what it carried
+DIFF_BYTES_MAX: Final = 64 * MIB  # of each of two versions that are compared in memory
 MERGE_BYTES_MAX: Final = 1 * MIB  # a text of more is nobody's notes, and three of them are held in memory
 PLAIN_NAME_TRIES: Final = 100  # copies of one file from one device that lie under plain names
 MERGE_DISTANCE_MAX: Final = 1000  # lines put in or left out: time and 8 bytes of memory for its square, half a second

@@ -18,6 +18,14 @@ def printable(text: str) -> str:
     return "".join(map(_escape, text))
 
 
+def printable_line(text: str) -> str:
+    """Return one line of a file with every unprintable character but the tab as `printable` writes it.
+
+    Backslashes stay: it is read as what the file says, not as a name to tell from others.
+    """
+    return "".join(c if c.isprintable() or c == "\t" else _escape(c) for c in text)
+
+
 def _escape(character: str) -> str:
     code = ord(character)
     if character == "\\":

@@ -32,6 +32,7 @@ COMMANDS = {  # name: (module, one line of help); the help stands here so that l
     "log": ("history", "List the versions of a file."),
     "versions": ("history", "List the versions of every file."),
     "find": ("history", "Find a file by a name it has or had."),
+    "diff": ("difference", "Show what changed between versions."),
     "cat": ("history", "Print a version of a file."),
     "restore": ("history", "Bring an old version back."),
     "recovery": ("recovery", "Be ready to lose every device."),
