@@ -52,6 +52,7 @@ async def take_offer(
             await core.chunks.put(good)
             sizes = {blob: len(data) for blob, data in good}
             answer = await core.log.add_blobs(folder, device, sizes, core.now_s() + RELAY_LEASE_S)
+    core.losses.stored(folder, sizes)
     if isinstance(answer, OverQuota):
         return _full(answer.bytes_free)
     return StoredBlobs(len(good), tuple(corrupt))

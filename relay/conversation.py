@@ -19,6 +19,7 @@ from meshsync.wire.relay_messages import (
     Append,
     Attach,
     Attached,
+    BlobsLost,
     Code,
     CreateFolder,
     EnterSlot,
@@ -171,9 +172,13 @@ class Conversation:
         return MembershipPage(tuple(MembershipRecord(row.index, row.data) for row in rows), more)
 
     async def _follow(self, request: Follow) -> None:
-        """Push heads until the stream or the right ends. Each names the one before, so a rollback convicts itself."""
+        """Push heads and what is lost until the stream or the right ends. Each head names the one before, so a rollback
+        convicts itself."""
         hints = self._core.hints.follow(self._folder)
+        losses = self._core.losses
+        losses.follow(self._folder, hints.wake)
         told, shown = request.index, request.shown
+        told_losses = 0
         ending = self._core.runtime.spawn(self._until_end(hints), "relay follower")
         try:
             while True:
@@ -185,9 +190,14 @@ class Conversation:
                     head = self._core.signed_head(view, shown)
                     await self._stream.send(LogGrew(head))
                     told, shown = view.index, head_hash(head)
+                lost, told_losses = losses.found_after(self._folder, told_losses)
+                if lost:
+                    await self._stream.send(BlobsLost(tuple(lost)))
+                    continue
                 if await hints.next() is None:
                     return
         finally:
+            losses.unfollow(self._folder, hints.wake)
             hints.close()
             ending.cancel()
 

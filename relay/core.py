@@ -17,6 +17,7 @@ from meshsync.metalog.head import sign_head
 from meshsync.runtime import Runtime
 from relay.drivers.base import ChunkStore, HintBus, MetadataLog
 from relay.folder_views import FolderViews
+from relay.losses import Losses
 from relay.sequencer import FolderView
 from relay.slots import Slots
 
@@ -91,6 +92,7 @@ class RelayCore:
     fetches: ByteBudget = field(default_factory=lambda: ByteBudget(RELAY_FETCH_BYTES_MAX))
     gate: Gate = field(default_factory=Gate)
     slots: Slots = field(init=False)
+    losses: Losses = field(default_factory=Losses)
 
     def __post_init__(self) -> None:
         self.views = FolderViews(self.log)

@@ -51,8 +51,9 @@ async def _check_folder(log: MetadataLog, chunks: ChunkStore, folder: FolderId, 
                 promised.update(open_stored(row.data, folder).blobs)
         finding.records += len(rows)
         finding.blobs += len(promised)
-        lost = promised - (await log.blobs(folder, promised)).keys() & await chunks.has(sorted(promised))
-        finding.problems += [f"folder {short(folder)}: blob {blob.hex()} is lost or damaged" for blob in sorted(lost)]
+        there = (await log.blobs(folder, promised)).keys() & await chunks.has(sorted(promised))
+        lost = sorted(promised - there)
+        finding.problems += [f"folder {short(folder)}: blob {blob.hex()} is lost or damaged" for blob in lost]
     state = await log.state(folder)
     if state is None or (state.index, state.head) != (index, head):
         raise IntegrityError("the folder's head is not the head of its records")

@@ -131,6 +131,11 @@ async def _restore(call: Call) -> api.Schema:
     return _job(call, "restore", lambda progress: call.operations.restore(request, progress))
 
 
+async def _undo(call: Call) -> api.Schema:
+    request = call.request(api.UndoRequest)
+    return _job(call, "undo", lambda progress: call.operations.undo(request, progress))
+
+
 async def _resolve(call: Call) -> api.Schema:
     request = call.request(api.ResolveRequest)
     absolute(request.path)
@@ -237,6 +242,27 @@ async def _find(call: Call) -> api.Schema:
     return await call.operations.find(name, call.query.get("folder", ""), _is_deleted(call))
 
 
+async def _snapshots(call: Call) -> api.Schema:
+    return await call.operations.snapshots(call.query.get("folder", ""))
+
+
+async def _snapshot(call: Call) -> api.Schema:
+    request = call.request(api.SnapshotRequest)
+    return _job(call, "snapshot", lambda progress: call.operations.snapshot(request))
+
+
+async def _directory(call: Call) -> api.Schema:
+    path = absolute(call.query.get("path", ""))
+    return await call.operations.directory(path, call.query.get("at", ""), call.query.get("after", ""))
+
+
+async def _compare(call: Call) -> api.Schema:
+    path, since = absolute(call.query.get("path", "")), call.query.get("since", "")
+    if not since:
+        raise ConfigError("since when?", path=path, next_step="Add since: a time, or the name of a snapshot.")
+    return await call.operations.compare(path, since, call.query.get("until", ""))
+
+
 async def _versions(call: Call) -> api.Schema:
     return await call.operations.versions(call.query.get("folder", ""), _is_deleted(call))
 
@@ -279,6 +305,31 @@ ROUTES: tuple[Route, ...] = (
         api.VersionList,
         _versions,
         query={"deleted": "true: only paths that are gone now", **_FOLDER},
+    ),
+    _get("/snapshots", "snapshots", "The snapshots of folders", api.SnapshotList, _snapshots, query=_FOLDER),
+    _get(
+        "/directory",
+        "directory",
+        "What is or was in a directory",
+        api.Directory,
+        _directory,
+        query={
+            "path": "absolute path of a directory",
+            "at": "a time or the name of a snapshot; empty: now",
+            "after": "only later names than this one",
+        },
+    ),
+    _get(
+        "/differences",
+        "differences",
+        "What differs between two points",
+        api.Differences,
+        _compare,
+        query={
+            "path": "absolute path",
+            "since": "a time or the name of a snapshot",
+            "until": "a later one; empty: now",
+        },
     ),
     _get(
         "/find",
@@ -361,6 +412,24 @@ ROUTES: tuple[Route, ...] = (
         _restore,
         request=api.RestoreRequest,
         result=api.RestoreResult,
+    ),
+    _post(
+        "/snapshots",
+        "snapshot",
+        "Take a snapshot, or remove one",
+        api.Job,
+        _snapshot,
+        request=api.SnapshotRequest,
+        result=api.SnapshotList,
+    ),
+    _post(
+        "/undo",
+        "undo",
+        "Undo what one device, or everybody, did since a time",
+        api.Job,
+        _undo,
+        request=api.UndoRequest,
+        result=api.UndoResult,
     ),
     _post(
         "/resolutions",

@@ -22,6 +22,7 @@ HeldSide = Literal["publish", "apply"]
 HeldKind = Literal["deletion", "rewrite"]
 Decision = Literal["released", "rejected"]
 Winner = Literal["mine", "theirs", "both", "merged"]
+EntryKind = Literal["file", "directory", "link"]
 ChangeKind = Literal["created", "edited", "renamed", "deleted", "restored", "conflict"]
 JobPhase = Literal["running", "done", "failed"]
 
@@ -410,6 +411,57 @@ class VersionList(Answer, frozen=True, kw_only=True):
     versions: list[Version]
 
 
+class SnapshotRequest(Schema, frozen=True, kw_only=True):
+    """Call a folder as it is now `name` (`folder` empty: each that this device may write); `remove`: no longer."""
+
+    name: str
+    folder: str = ""
+    remove: bool = False
+
+
+class Snapshot(Schema, frozen=True, kw_only=True):
+    """A name for a folder as it was when `device` gave it."""
+
+    folder: str
+    name: str
+    time: str
+    device: str
+
+
+class SnapshotList(Answer, frozen=True, kw_only=True):
+    """The snapshots of folders, newest first in each."""
+
+    snapshots: list[Snapshot]
+
+
+class DirectoryEntry(Schema, frozen=True, kw_only=True):
+    """What was in a directory under one name. `size` in bytes, 0 if it is no file."""
+
+    name: str
+    kind: EntryKind
+    size: int
+    executable: bool
+    modified: str
+
+
+class Directory(Answer, frozen=True, kw_only=True):
+    """A directory as it was, by name. `more`: ask again with the last name as `after`."""
+
+    path: str
+    entries: list[DirectoryEntry]
+    more: bool
+
+
+class Differences(Answer, frozen=True, kw_only=True):
+    """Paths that differ between two points, the first of each; how many there are is in `counts`, in the same order."""
+
+    path: str
+    created: list[str]
+    changed: list[str]
+    removed: list[str]
+    counts: list[int]
+
+
 class ConflictCopy(Schema, frozen=True, kw_only=True):
     """One of the other versions of a path in conflict."""
 
@@ -488,14 +540,16 @@ class ResolveResult(Answer, frozen=True, kw_only=True):
 class RestoreRequest(Schema, frozen=True, kw_only=True):
     """Bring back `version` (its number or id; empty: the newest before the present one) of the absolute `path`.
 
-    Or, with `at`, an RFC 3339 time, what lay at and below it then. `to` is an absolute directory to write into, where
-    nothing of that name may be; empty restores in place, as a new version, and removes nothing. `dry_run` only tells.
+    Or, with `at`, an RFC 3339 time or the name of a snapshot, what lay at and below it then. `to` is an absolute
+    directory to write into, where nothing of that name may be; empty restores in place, as a new version. `exact`, in
+    place and with `at`, also removes what came since. `dry_run` only tells.
     """
 
     path: str
     version: str = ""
     to: str = ""
     at: str = ""
+    exact: bool = False
     dry_run: bool = False
 
 
@@ -510,7 +564,8 @@ class RestoreResult(Answer, frozen=True, kw_only=True):
     """What was restored, and where it is now. `version` is empty for a whole time.
 
     Of `files` paths with `size` bytes in all, `unchanged` lay there so already and `not_restored` could not be; of
-    those that were, or would be, written and of those that were not, the first are in `changed` and `skipped`.
+    those that were, or would be, written and of those that were not, the first are in `changed` and `skipped`. So are
+    of the `removals` the first in `removed`.
     """
 
     path: str
@@ -522,6 +577,46 @@ class RestoreResult(Answer, frozen=True, kw_only=True):
     changed: list[str] = []
     skipped: list[Skipped] = []
     not_restored: int = 0
+    removals: int = 0
+    removed: list[str] = []
+
+
+class UndoRequest(Schema, frozen=True, kw_only=True):
+    """Undo what `device` (a name or id, or a person; empty: everybody) did in `folder` (empty: all) after `since`.
+
+    `since` is an RFC 3339 time. `dry_run` only tells.
+    """
+
+    since: str
+    device: str = ""
+    folder: str = ""
+    dry_run: bool = False
+
+
+class Undone(Schema, frozen=True, kw_only=True):
+    """What an undo did, or would do, to one folder.
+
+    `restored` files with `size` bytes and `removals` were made so, `failed` were not; the first of each are in
+    `changed`, `removed` and `skipped`. `built_on` are paths where somebody else worked on top of what was undone, and
+    what became of them.
+    """
+
+    folder: str
+    name: str
+    restored: int
+    size: int
+    removals: int
+    failed: int
+    changed: list[str] = []
+    removed: list[str] = []
+    skipped: list[Skipped] = []
+    built_on: list[Skipped] = []
+
+
+class UndoResult(Answer, frozen=True, kw_only=True):
+    """What an undo did, folder by folder."""
+
+    folders: list[Undone]
 
 
 # --- safeguards ----------------------------------------------------------------------------------------------

@@ -23,6 +23,7 @@ from meshsync.wire.relay_messages import (
     Attached,
     BlobAbsent,
     BlobFrame,
+    BlobsLost,
     Fetch,
     Follow,
     LogGrew,
@@ -70,6 +71,8 @@ class PullFromRelay:
                 await self._folder.copy(page.records, self._fetch)
                 self._next += len(page.records)
             await conversation.send(Follow(self._next - 1))
+            while await conversation.look() == BlobsLost.TYPE:  # members bring it, and it is copied from then on
+                await conversation.expect(BlobsLost)
             await conversation.expect(LogGrew)
         finally:
             conversation.reset()

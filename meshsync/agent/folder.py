@@ -61,7 +61,7 @@ from meshsync.folder.root import Root, open_root
 from meshsync.folder.staging import Staging
 from meshsync.folder.types import RootMissing, Stat
 from meshsync.folder.watch import Dirty
-from meshsync.ids import ChunkId, DeviceId, Dot, FolderId, NodeId, RecordId
+from meshsync.ids import BlobId, ChunkId, DeviceId, Dot, FolderId, NodeId, RecordId
 from meshsync.index.chunk_rows import ChunkRows
 from meshsync.index.log_rows import LogRows
 from meshsync.index.meta import Meta
@@ -608,6 +608,10 @@ class Folder:
         """More content can be had from a relay."""
         for name in self.fetcher.source_names():
             self.fetcher.news(name)
+
+    def content_lost(self, relay: DeviceId, blobs: Sequence[BlobId]) -> None:
+        """A relay says that it holds no more what it had acknowledged: members bring it again."""
+        self.sampler(relay).lost(blobs)
 
     def versions_durable(self) -> None:
         """Something became durable, or the relay's log was read."""

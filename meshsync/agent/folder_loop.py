@@ -37,7 +37,7 @@ from meshsync.ids import ChainId, NodeId
 from meshsync.limits import APPLY_BATCH_MAX, APPLY_THREADS, FOLDER_RACY_WINDOW_NS, RETRY_BLOCKED_S
 from meshsync.metalog.entry import OpenedEntry
 from meshsync.runtime import Runtime
-from meshsync.sync.actions import Move, WriteFile, gone_by, nodes_of
+from meshsync.sync.actions import Move, Remove, WriteFile, gone_by, nodes_of
 from meshsync.sync.disk_rows import LocalRow, Path
 from meshsync.sync.draft import Draft, EntryDraft, Publisher
 from meshsync.sync.reconcile import NOTHING_FROZEN, Frozen, Plan, Scope, reconcile
@@ -45,6 +45,7 @@ from meshsync.sync.rejecting import giving_up
 from meshsync.sync.safety import Side
 from meshsync.sync.synced_tree import SyncedTree
 from meshsync.sync.unpublished import Unpublished, without_publishing
+from meshsync.sync.view import View
 
 log = logging.getLogger(__name__)
 
@@ -128,6 +129,7 @@ class FolderLoop:
         self._passing: set[Path] = set()
         self._first_scan_done = False
         self._planned_view = 0
+        self._planning = False  # a round has taken up something to plan for
         self._replan = False  # everything is to be planned, because a hold began or ended
         self._undone: set[NodeId] = set()
         self._planned_to_write = self._may_write
@@ -145,7 +147,8 @@ class FolderLoop:
     @property
     def settled(self) -> bool:
         """Whether nothing is left but what waits for the user's decision."""
-        waiting = self._pending or self._replica.dirty or self._unfinished or self._undone or self._replan
+        planning = self._planning or self._replan
+        waiting = self._pending or self._replica.dirty or self._unfinished or self._undone or planning
         return self.phase == "in sync" and not waiting
 
     @property
@@ -162,6 +165,19 @@ class FolderLoop:
         """Return once what its user did so far was looked at and published. Raises why that cannot be."""
         for _ in range(2):  # a turn comes after a look, and before what that look saw is published
             await self.turns.take(_nothing)
+
+    async def overrule(self, draft: Callable[[View], Draft]) -> None:
+        """Publish, in a turn, what `draft` makes of the view then: what no file's change here would tell.
+
+        Raises what a turn raises.
+        """
+
+        async def publish() -> None:
+            made = draft(self._replica.view)
+            await self._publish(made)
+            self._replan |= len(made) > 0  # what was held may have come to nothing
+
+        await self.turns.take(publish)
 
     def counts(self) -> tuple[int, int, int]:
         """Return how many paths are to be looked at, contents to be fetched, and actions to be applied."""
@@ -222,6 +238,7 @@ class FolderLoop:
                     self.turns.refuse(error)
                     self._replan = True  # what this round had taken up is in no later scope
                     self._later("error", RETRY_BLOCKED_S, lambda: self.look_at(None))
+                self._planning = False
                 self._on_change()
                 if not busy:
                     await self.wake.after(count)
@@ -255,6 +272,7 @@ class FolderLoop:
             self.decisions.refuse(missing)
             self.turns.refuse(missing)
             return False
+        self._planning = bool(scope.paths or scope.nodes)
         await self._give_up_replaced()
         if self.turns and self._first_scan_done:
             await self.turns.carry_out()  # what it did is looked at in the next round, as any other act of the user
@@ -525,8 +543,18 @@ class FolderLoop:
         prepared = [await task for task in tasks]
         prepared.append(await self._spares.keep(actions, self._replica.view))
         applied = await self._runtime.in_thread(self._runner.run, actions, staged, prepared)
+        applied.gone += self._taken_away_in(applied)
         self._unrecorded = (groups, staged, applied)
         await self._record_applied()
+
+    def _taken_away_in(self, applied: Applied) -> list[NodeId]:
+        """Return what should have lain in directories that could be removed: its user took it away, unseen.
+
+        With the directory's row gone no path leads to it any more, and no plan would look at it again.
+        """
+        removed = [node for each in applied.done if isinstance(each, Remove) for node in gone_by(each)]
+        known = {row.node for row in applied.rows} | set(applied.gone)
+        return [row.node for row in self._synced.below(removed) if row.node not in known]
 
     async def _record_applied(self) -> None:
         """Record what was applied last, unless that is done. Raises ResourceError: the next round begins with it."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from meshsync.codec.canonical import Record, decode, encode
-from meshsync.content.record import Attr, Content, Drop, Kind, Op, Place, Put
+from meshsync.content.record import Attr, Content, Drop, Kind, Mark, Op, Place, Put
 from meshsync.ids import ROOT, ChainId, ChunkId, Dot, NodeId, dot
 from meshsync.index.version_rows import VersionRow
 from meshsync.limits import LINK_TARGET_BYTES_MAX, PATH_DEPTH_MAX
@@ -57,7 +57,7 @@ def version_rows(view: View, chain: ChainId, seq: int, time: int, time_ns: int, 
         elif isinstance(op, Drop):
             rows.extend(_dropped(view, name, position, time_ns, op))
         else:
-            assert isinstance(op, Attr)
+            assert isinstance(op, Attr | Mark)
     return rows
 
 

@@ -133,7 +133,7 @@ class LocalApi:
 
     async def _cat(self, request: Request) -> Response:
         query = _query(request)
-        pieces = self._operations.cat(absolute(query.get("path", "")), query.get("version", ""))
+        pieces = self._operations.cat(absolute(query.get("path", "")), query.get("version", ""), query.get("at", ""))
         first = await anext(pieces, b"")  # so that an error becomes a problem, not a cut answer
 
         async def content() -> AsyncIterator[bytes]:

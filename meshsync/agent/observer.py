@@ -76,23 +76,31 @@ class Observer:
 
         Nothing is changed if the root is missing. Of many new files at some paths it takes LOOK_FILES_MAX or
         LOOK_BYTES_MAX at a time, so that the first are published while the others are read; but all at once where
-        something is gone, because a rename is told from a removal only by what came in its place.
+        something is gone, because a rename is told from a removal only by what came in its place. For the same reason
+        it looks at the paths, too, where what came to these was observed before.
         """
         seen = Observation()
         wanted = None if paths is None else {self._with_unknown(path) for path in paths}
         problems = set(self.problems)
         rules = self._rules()
-        steps = scan(self.root, rules) if wanted is None else scan_paths(self.root, rules, wanted)
         found: list[Observed] = []
         absent: list[Path] = []
-        for step in steps:
-            if isinstance(step, RootMissing):
-                seen.missing = step
-                return seen
-            if isinstance(step, Batch):
-                found.extend(step.observed)
-                absent.extend(step.absent)
-                seen.problems.update((problem.path, problem) for problem in step.problems)
+        todo = wanted
+        while todo is None or todo:
+            came: list[Observed] = []
+            for step in scan(self.root, rules) if todo is None else scan_paths(self.root, rules, todo):
+                if isinstance(step, RootMissing):
+                    seen.missing = step
+                    return seen
+                if isinstance(step, Batch):
+                    came.extend(step.observed)
+                    absent.extend(step.absent)
+                    seen.problems.update((problem.path, problem) for problem in step.problems)
+            found.extend(came)
+            if wanted is None or todo is None:
+                break
+            todo = self._came_from(came, wanted)
+            wanted |= todo
         self._forget(wanted, found, absent, seen)
         self._take_all(self._still_left(wanted) + found, wanted is not None and not seen.changed, seen)
         cleared = problems - self.problems.keys()
@@ -121,6 +129,16 @@ class Observer:
             if above is None or above.kind is not Kind.DIRECTORY:
                 return path[:depth]
         return path
+
+    def _came_from(self, came: list[Observed], looked_at: set[Path]) -> set[Path]:
+        """Return where else the objects were observed that are new where they are, as far as that is not looked at."""
+        return {
+            path
+            for item in came
+            if (before := self.local.at(item.path)) is None or before.stat.inode != item.stat.inode
+            for path in self.local.of_inode(item.stat.inode)
+            if not any(path[:depth] in looked_at for depth in range(len(path) + 1))
+        }
 
     def _still_left(self, wanted: set[Path] | None) -> list[Observed]:
         """Return what earlier looks left and this one did not look at anew."""

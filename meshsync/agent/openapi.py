@@ -17,7 +17,7 @@ from meshsync.agent.api_schema import Problem
 from meshsync.agent.local_api import PREFIX
 
 _STREAMS = {
-    "/cat": ("The content of one version", "application/octet-stream", ("path", "version")),
+    "/cat": ("The content of one version", "application/octet-stream", ("path", "version", "at")),
     "/events": ("Server-sent events with gap-free ids; replayed after Last-Event-ID", "text/event-stream", ()),
 }
 

@@ -101,14 +101,43 @@ class Operations(Protocol):
         `name` is part of the last name of a path, or a pattern for the whole of it. Raises NotFound (no such folder).
         """
 
-    def cat(self, path: str, version: str) -> AsyncIterator[bytes]:
+    async def snapshot(self, request: api.SnapshotRequest) -> api.SnapshotList:
+        """Take a snapshot once what the user did so far is published, or remove one; return those of the name.
+
+        Raises ConfigError (the name, the folder is not there), NotFound, RoleForbids, TransientError, ResourceError.
+        """
+
+    async def snapshots(self, folder: str) -> api.SnapshotList:
+        """Return the snapshots of `folder` (empty: all). Raises NotFound."""
+
+    async def directory(self, path: str, at: str, after: str) -> api.Directory:
+        """Return what was in the directory `path` at a time or snapshot (empty: now), from the name after `after` on.
+
+        Raises NotFound, ConfigError.
+        """
+
+    async def compare(self, path: str, since: str, until: str) -> api.Differences:
+        """Return what differs at and below `path` between two times or snapshots (`until` empty: now).
+
+        Raises NotFound, ConfigError.
+        """
+
+    def cat(self, path: str, version: str, at: str) -> AsyncIterator[bytes]:
         """Yield the content of `version` (number or id; empty: the present one) of `path` in pieces.
+
+        Or of what lay there `at` a time or snapshot.
 
         A piece has passed its check. Raises NotFound before the first piece, SourceUnavailable at any piece.
         """
 
     async def restore(self, request: api.RestoreRequest, progress: Progress) -> api.RestoreResult:
         """Bring an old version back. Raises NotFound, SourceUnavailable, ResourceError."""
+
+    async def undo(self, request: api.UndoRequest, progress: Progress) -> api.UndoResult:
+        """Undo what one device or everybody did since a time; return once that is published.
+
+        Raises NotFound (no such device or folder), ConfigError (the folder is not there), RoleForbids, TransientError.
+        """
 
     async def conflicts(self, folder: str) -> api.ConflictList:
         """Return the paths in conflict of `folder` (empty: all)."""

@@ -1,4 +1,4 @@
-"""The folder as it was at a moment or before an entry: the view of the entries that there were.
+"""The folder as it was at a point of its history: the view of the entries that there were.
 
 Invariant: what is given is a pure function of the log and of what is asked, by the rules of the present view
 (`sync.view`): what is in quarantine, or cannot be read, counts for nothing then as now. Calls block for a large log.
@@ -6,21 +6,23 @@ Invariant: what is given is a pure function of the log and of what is asked, by 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
+from typing import TypeAlias
 
 from meshsync.agent.observer import display
 from meshsync.agent.replica import Replica
 from meshsync.codec.canonical import decode
 from meshsync.content.batch import Batch
-from meshsync.content.record import Content
+from meshsync.content.record import Content, Op
 from meshsync.errors import AccessError, IntegrityError, MalformedMessage, NotFound
-from meshsync.ids import EntryId
+from meshsync.ids import DeviceId, EntryId
 from meshsync.limits import ENTRY_ENVELOPE_BYTES_MAX
 from meshsync.metalog.entry import Envelope, OpenedEntry, SignedEntry
 from meshsync.sync.delivered import DeliveredEntry
 from meshsync.sync.disk_rows import Path
 from meshsync.sync.moments import Linked, Moments, links, past_of
+from meshsync.sync.undoing import Built, Without
 from meshsync.sync.view import View
 
 
@@ -34,20 +36,88 @@ class Was:
     mtime_ns: int
 
 
-def view_at(replica: Replica, moment_ns: int, now_ns: int) -> View:
+Point: TypeAlias = Callable[[Linked, Batch | None], bool]
+"""Tells of each entry, in causal order, whether it counts; the second is None if it cannot be read."""
+
+
+@dataclass(frozen=True, slots=True)
+class Difference:
+    """What another tree has otherwise than the present one, which shows `now` at these paths (None: nothing).
+
+    `wanted`: what it has there, directories before what is in them. `gone`: what it has not, deepest first.
+    """
+
+    wanted: list[Was]
+    gone: list[Path]
+    now: dict[Path, Content | None]
+
+
+def made_by(moment_ns: int, now_ns: int) -> Point:
     """Return what had been made by `moment_ns`, in nanoseconds since 1970. See `sync.moments` for clocks."""
     moments = Moments(now_ns)
-
-    def is_made(entry: Linked, batch: Batch | None) -> bool:
-        return moments.add(entry, 0 if batch is None else batch.time_ns) <= moment_ns
-
-    return _view(replica, is_made)
+    return lambda entry, batch: moments.add(entry, 0 if batch is None else batch.time_ns) <= moment_ns
 
 
-def view_before(replica: Replica, entry: EntryId) -> View:
-    """Return what the author of `entry` knew when it was signed."""
+def before(replica: Replica, entry: EntryId) -> Point:
+    """Return what the author of `entry` knew when it was signed. Blocks."""
     past = past_of([_linked(opened) for opened, _ in _entries(replica)], entry)
-    return _view(replica, lambda linked, batch: linked.id in past)
+    return lambda linked, batch: linked.id in past
+
+
+def present(entry: Linked, batch: Batch | None) -> bool:
+    """All that there is."""
+    return True
+
+
+def views(replica: Replica, *points: Point) -> list[View]:
+    """Return the view at each point; each was made for this call."""
+    made = [(point, View()) for point in points]
+    for entry, time in _entries(replica):
+        batch, linked = _read(replica, entry), _linked(entry)
+        for point, view in made:
+            if point(linked, batch):
+                _take(replica, view, entry, time, () if batch is None else batch.ops)
+    return [view for _, view in made]
+
+
+def views_without(
+    replica: Replica, devices: Collection[DeviceId] | None, since_ns: int, now_ns: int
+) -> tuple[View, View, list[Built]]:
+    """Return the present view, the view as if `devices` (None: all) had done nothing after `since_ns`, and what others
+    built on that."""
+    moments, without, now, then = Moments(now_ns), Without(), View(), View()
+    for entry, time in _entries(replica):
+        batch, chain, seq = _read(replica, entry), entry.chain, entry.envelope.seq
+        ops: Sequence[Op] = () if batch is None else batch.ops
+        made = moments.add(_linked(entry), 0 if batch is None else batch.time_ns)
+        _take(replica, now, entry, time, ops)
+        if made > since_ns and (devices is None or entry.device in devices):
+            without.undo(chain, seq, ops)
+            then.void(chain, seq)
+        else:
+            _take(replica, then, entry, time, without.keep(chain, seq, ops))
+    return now, then, without.built
+
+
+def differing(now: View, then: View, path: Path) -> Difference:
+    """Return what `then` has otherwise than `now` at and below `path`."""
+    here, there = _tree(now, path), _tree(then, path)
+    wanted = [was for at, was in there.items() if not _same(here.get(at), was)]
+    gone = sorted((at for at in here if at not in there), key=lambda at: (-len(at), at))
+    shown = {at: here[at].content if at in here else None for at in (*(was.path for was in wanted), *gone)}
+    return Difference(wanted, gone, shown)
+
+
+def _tree(view: View, path: Path) -> dict[Path, Was]:
+    return {
+        at: Was(at, shown.content, shown.executable, shown.face.mtime_ns)
+        for at, shown in view.walk()
+        if at[: len(path)] == path
+    }
+
+
+def _same(one: Was | None, other: Was) -> bool:
+    return one is not None and one.content == other.content and one.executable == other.executable
 
 
 def below(view: View, path: Path) -> list[Was]:
@@ -55,30 +125,18 @@ def below(view: View, path: Path) -> list[Was]:
 
     Raises NotFound if nothing was there.
     """
-    found = [
-        Was(at, shown.content, shown.executable, shown.face.mtime_ns)
-        for at, shown in view.walk()
-        if at[: len(path)] == path
-    ]
+    found = list(_tree(view, path).values())
     if path and not found:
         raise NotFound("nothing lay there then", path=display(path), next_step="meshsync log shows what was when")
     return found
 
 
-def _view(replica: Replica, is_in: Callable[[Linked, Batch | None], bool]) -> View:
-    view = View()
-    for entry, time in _entries(replica):
-        batch = _read(replica, entry)
-        if not is_in(_linked(entry), batch):
-            continue
-        delivered = DeliveredEntry(
-            entry.device, entry.chain, entry.envelope.seq, time, () if batch is None else tuple(batch.ops)
-        )
-        if batch is None and entry.id in replica.quarantined:
-            view.void(entry.chain, entry.envelope.seq)
-        elif not view.missing(delivered):  # what a chain with very many heads to name did not name may be missing
-            view.apply(delivered)
-    return view
+def _take(replica: Replica, view: View, entry: OpenedEntry, time: int, ops: Sequence[Op]) -> None:
+    delivered = DeliveredEntry(entry.device, entry.chain, entry.envelope.seq, time, tuple(ops))
+    if entry.id in replica.quarantined:
+        view.void(entry.chain, entry.envelope.seq)
+    elif not view.missing(delivered):  # what a chain with very many heads to name did not name may be missing
+        view.apply(delivered)
 
 
 def _entries(replica: Replica) -> Iterator[tuple[OpenedEntry, int]]:

@@ -1,7 +1,7 @@
 """Putting back what was, on this disk, as the user's hand would: by changes of files that the next look then publishes.
 
-Invariant: each step replaces exactly what the last look saw and what the log knows, in one step, with what lay there
-set aside before; nothing is removed. Called within a turn of the folder's loop, when no plan is at work. Calls block.
+Invariant: each step replaces or removes exactly what the last look saw and what the log knows, in one step, with what
+lay there set aside before. Called within a turn of the folder's loop, when no plan is at work. Calls block.
 """
 
 from __future__ import annotations
@@ -95,6 +95,26 @@ class Placer:
             require(self._applier.make_link(was.path, was.content.target, was.mtime_ns, expected), was.path)
         else:
             require(self._applier.replace(was.path, staged, expected), was.path)
+
+    def content_at(self, path: Path) -> Content | None:
+        """Return what the last look saw at `path`, None for nothing. Does not block."""
+        found = self._local.at(path)
+        return None if found is None else found.content
+
+    def remove(self, path: Path, label: bytes) -> bool:
+        """Remove the file or link at `path`, which is set aside under `label`, or the empty directory there.
+
+        Returns whether anything was there. Raises TransientError (somebody changes it), ResourceError (a directory
+        holds what is not synced, among others); then the path is as it was.
+        """
+        found = self._local.at(path)
+        if found is None:
+            return False
+        if found.kind is Kind.DIRECTORY:
+            require(self._applier.remove_directory(path, DiskStat(*found.stat)), path)
+        else:
+            require(self._applier.remove_file(path, self._keep(path, found, label)), path)
+        return True
 
     def _keep(self, at: Path, found: LocalRow, label: bytes) -> DiskStat:
         """Set aside what lies at `at`, which stays there; return what it is now."""

@@ -22,7 +22,7 @@ from meshsync.agent.relay_watch import RelayWatch
 from meshsync.agent.replica import Replica
 from meshsync.content.stored_list import open_stored_list
 from meshsync.errors import AccessError, IntegrityError, MalformedMessage, PeerError
-from meshsync.ids import ChunkId, DeviceId, Dot, RecordId, dot_parts, short
+from meshsync.ids import BlobId, ChunkId, DeviceId, Dot, RecordId, dot_parts, short
 from meshsync.index.chunk_rows import BlobRow, ChunkRows
 from meshsync.index.relay_rows import RelayCursor, RelayRows
 from meshsync.limits import RECORDS_PAGE_BYTES_MAX
@@ -36,7 +36,7 @@ from meshsync.metalog.record_log import GENESIS_HEAD, LogRecord, RecordKind, nex
 from meshsync.metalog.stored import StoredRecord, open_stored, stored_id
 from meshsync.runtime import Runtime
 from meshsync.transport.base import Link, Priority
-from meshsync.wire.relay_messages import Attach, Attached, Follow, LogGrew, Page, Read
+from meshsync.wire.relay_messages import Attach, Attached, BlobsLost, Follow, LogGrew, Page, Read
 
 log = logging.getLogger(__name__)
 
@@ -49,6 +49,9 @@ class ReaderEvents(Protocol):
 
     def versions_durable(self) -> None:
         """Receipts arrived, or all of the relay's log was read."""
+
+    def content_lost(self, relay: DeviceId, blobs: Sequence[BlobId]) -> None:
+        """The relay says that it holds no more what it had acknowledged."""
 
 
 class RelayReader:
@@ -125,7 +128,7 @@ class RelayReader:
         shown = self._watch.newest(self._relay)
         await conversation.send(Follow(self.cursor.index, _name(shown)))
         woken = Changes()
-        grew = self._runtime.spawn(conversation.expect(LogGrew), "log grew")
+        grew = self._runtime.spawn(self._growth(conversation), "log grew")
         told = self._runtime.spawn(self._until_told(), "told of more")
         for task in (grew, told):
             task.add_done_callback(lambda _: woken.note())
@@ -137,6 +140,13 @@ class RelayReader:
             for waiting in (grew, told):
                 waiting.cancel()
             await asyncio.gather(grew, told, return_exceptions=True)
+
+    async def _growth(self, conversation: RelayConversation) -> LogGrew:
+        """Return the first word of a growth; hear what the relay has lost until then."""
+        while await conversation.look() == BlobsLost.TYPE:
+            lost = await conversation.expect(BlobsLost)
+            self._events.content_lost(self._relay, [BlobId(blob) for blob in lost.blobs])
+        return await conversation.expect(LogGrew)
 
     async def _until_told(self) -> None:
         watch, relay = self._watch, self._relay

@@ -7,6 +7,7 @@ given anew. Any member that has the content brings it.
 
 from __future__ import annotations
 
+import itertools
 import logging
 from collections.abc import Callable, Iterable
 
@@ -18,7 +19,14 @@ from meshsync.ids import BlobId, DeviceId, Dot, RecordId, short
 from meshsync.index.chunk_rows import ChunkRows
 from meshsync.index.relay_rows import RelayRows
 from meshsync.index.version_rows import VersionRow
-from meshsync.limits import SAMPLE_BLOBS, SAMPLE_FIRST_S, SAMPLE_S, SAMPLE_SUSPECTS_MAX, UPLOAD_RECORD_VERSIONS_MAX
+from meshsync.limits import (
+    RELAY_LOSSES_MAX,
+    SAMPLE_BLOBS,
+    SAMPLE_FIRST_S,
+    SAMPLE_S,
+    SAMPLE_SUSPECTS_MAX,
+    UPLOAD_RECORD_VERSIONS_MAX,
+)
 from meshsync.metalog.stored import StoredRecord, open_stored
 from meshsync.runtime import Runtime
 from meshsync.transport.base import Link, Priority
@@ -48,6 +56,7 @@ class RelaySampler:
         self._chunks = chunks
         self._on_change = on_change
         self._suspects: dict[BlobId, None] = {}
+        self._told: dict[BlobId, None] = {}  # by the relay; at most RELAY_LOSSES_MAX
         self._next_s = runtime.monotonic() + SAMPLE_FIRST_S
 
     def suspect(self, blob: BlobId) -> None:
@@ -55,12 +64,20 @@ class RelaySampler:
         if len(self._suspects) < SAMPLE_SUSPECTS_MAX:
             self._suspects[blob] = None
 
+    def lost(self, blobs: Iterable[BlobId]) -> None:
+        """Hear from the relay itself what it has lost: nobody has to ask for that."""
+        self._told.update(dict.fromkeys(itertools.islice(blobs, RELAY_LOSSES_MAX - len(self._told))))
+
     async def look(self, link: Link) -> None:
-        """Ask for what is suspected, and every SAMPLE_S for a few others, or at once where the last look found a loss.
+        """Take the relay's word for what it lost; ask for what is suspected, and every SAMPLE_S for a few others, or at
+        once where the last look found a loss.
 
         What is lost is forgotten as stored there; `to_bring` then names the versions that need it. Raises PeerError,
         TransientError.
         """
+        told, self._told = list(self._told), {}
+        if told:
+            await self._take_for_lost(told)
         wanted = list(self._suspects)[:SAMPLE_BLOBS]
         if self._runtime.monotonic() >= self._next_s:
             start = self._runtime.random_bytes(32)
@@ -70,16 +87,19 @@ class RelaySampler:
         if not wanted:
             return
         absent = await self._absent(link, wanted)
-        if absent:
-            lost, dots = await self._runtime.in_thread(self._forget, absent)
-            self.to_bring |= dots
-            self.lost_count += lost
-            if lost:
-                self._next_s = self._runtime.monotonic()  # there may be more
-            log.error("relay %s has lost %d blobs that it had acknowledged", short(self._relay), lost)
-            self._on_change()
+        if absent and await self._take_for_lost(absent):
+            self._next_s = self._runtime.monotonic()  # there may be more
         for blob in wanted:
             self._suspects.pop(blob, None)
+
+    async def _take_for_lost(self, blobs: list[BlobId]) -> bool:
+        """Bring again what needs `blobs`; return whether any of them was acknowledged."""
+        lost, dots = await self._runtime.in_thread(self._forget, blobs)
+        self.to_bring |= dots
+        self.lost_count += lost
+        log.error("relay %s has lost %d blobs that it had acknowledged", short(self._relay), lost)
+        self._on_change()
+        return lost > 0
 
     async def _absent(self, link: Link, blobs: list[BlobId]) -> list[BlobId]:
         """Return those of `blobs` that the relay does not give as they are named."""

@@ -64,6 +64,7 @@ from meshsync.metalog.membership_entry import (
 from meshsync.metalog.membership_merge import merge
 from meshsync.runtime import Runtime
 from meshsync.sync.delivered import DeliveredEntry
+from meshsync.sync.marks import Marks
 from meshsync.sync.view import View
 from meshsync.wire.peer_messages import Heads, RelayHeadSeen
 
@@ -130,6 +131,7 @@ class Replica:
         self._membership_at: dict[RecordId, int] = {entry.id: at for at, entry in enumerate(membership)}
         self.chains = ChainSet()
         self.view = View()
+        self.marks = Marks()
         self.dirty: set[NodeId] = set()
         self.ticket_keys: DeviceKeys | None = None  # of the ticket that admitted this device, while it runs
         self.unreadable: dict[EntryId, MeshsyncError] = {}
@@ -491,6 +493,8 @@ class Replica:
             batch = self.read(entry)
             rows = version_rows(self.view, entry.chain, entry.envelope.seq, time, batch.time_ns, batch.ops)
             self._show(entry, time, batch.ops)
+            seq, ops = entry.envelope.seq, batch.ops
+            self.marks.take(entry.id, entry.device, entry.chain, seq, time, batch.time_ns, ops)
         except (IntegrityError, MalformedMessage, AccessError) as error:
             # Signed by a member, but sealed under no known key or ill-formed. It changes nothing; it still has its
             # place in the order, because the entries that follow it are not worse for it.
@@ -531,7 +535,7 @@ class Replica:
 
         What can be read now and could not before enters the history. Blocking for a large log.
         """
-        self.view = View()
+        self.view, self.marks = View(), Marks()
         unread = self.unreadable.keys() | self.quarantined
         self.unreadable.clear()
         self.quarantined.clear()

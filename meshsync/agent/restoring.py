@@ -1,8 +1,8 @@
 """Reading old versions and bringing them back, one or a whole tree.
 
 Invariant: what is written was checked chunk by chunk; in place, it replaces exactly what was there when the restore
-began, which is set aside, removes nothing, and becomes a version like any other edit. What lies in place already is
-neither fetched nor written.
+began, which is set aside, and becomes a version like any other edit. What lies in place already is neither fetched nor
+written.
 """
 
 from __future__ import annotations
@@ -10,10 +10,11 @@ from __future__ import annotations
 import asyncio
 import os
 import shutil
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import MappingProxyType
 
 from meshsync.agent.content_pieces import content_pieces
 from meshsync.agent.daemon import Agent
@@ -34,9 +35,10 @@ from meshsync.sync.disk_rows import Path as TreePath
 
 @dataclass(slots=True)
 class Restored:
-    """What a restore did: `written` paths, how many were as they should be, and (path, why) of what it could not."""
+    """What a restore did: `written` and `removed` paths, how many were as they should be, (path, why) of the rest."""
 
     written: list[TreePath] = field(default_factory=list)
+    removed: list[TreePath] = field(default_factory=list)
     unchanged: int = 0
     skipped: list[tuple[TreePath, str]] = field(default_factory=list)
 
@@ -57,20 +59,20 @@ async def version_pieces(agent: Agent, folder: Folder, content: Content, path: s
 
 def to_do(folder: Folder, wanted: Sequence[Was]) -> list[Was]:
     """Return what a restore in place would write. Raises as `restore_in_place`."""
-    _, placer = _ready(folder)
+    _, placer = ready(folder)
     return [was for was in wanted if not placer.is_so(was)]
 
 
 async def restore_in_place(agent: Agent, folder: Folder, wanted: Sequence[Was], progress: Progress) -> Restored:
-    """Bring `wanted` back to where it was; directories come before what is in them.
+    """Bring `wanted` back to where it was, and remove nothing; directories come before what is in them.
 
     Raises ConfigError (the folder is not there), TransientError (not ready), RoleForbids (may only read).
     """
-    loop, placer = _ready(folder)
+    loop, placer = ready(folder)
     loop.look_at([was.path for was in wanted])
     await loop.published()
-    work = _InPlace(agent, folder, loop, placer, progress, sum(was.content.size for was in wanted))
-    for batch in _batches(wanted):
+    work = InPlace(agent, folder, loop, placer, progress, sum(was.content.size for was in wanted))
+    for batch in batches(wanted):
         await work.take(batch)
     return work.done
 
@@ -145,13 +147,21 @@ class _Written:
                 os.fsync(fd)
 
 
-class _InPlace:
-    """One restore at work."""
+class InPlace:
+    """One restore at work. What is not as in `seen` any more (None: nothing there) stays as it is."""
 
     def __init__(
-        self, agent: Agent, folder: Folder, loop: FolderLoop, placer: Placer, progress: Progress, total: int
+        self,
+        agent: Agent,
+        folder: Folder,
+        loop: FolderLoop,
+        placer: Placer,
+        progress: Progress,
+        total: int,
+        seen: Mapping[TreePath, Content | None] = MappingProxyType({}),
     ) -> None:
         self.done = Restored()
+        self._seen = seen
         self._agent, self._folder, self._loop, self._placer = agent, folder, loop, placer
         self._progress, self._total, self._bytes = progress, total, 0
         self._label = agent.runtime.random_bytes(HELD_ID_BYTES).hex().encode()
@@ -160,8 +170,8 @@ class _InPlace:
 
     async def take(self, batch: Sequence[Was]) -> None:
         """Stage what has to be, then put all of the batch in place in one turn. Given up half-way, it ends there."""
-        to_write = [was for was in batch if not self._placer.is_so(was)]
-        self.done.unchanged += len(batch) - len(to_write)
+        to_write = [was for was in batch if not self._placer.is_so(was) and self._is_as_seen(was.path)]
+        self.done.unchanged += sum(map(self._placer.is_so, batch))
         self._count(sum(was.content.size for was in batch) - sum(was.content.size for was in to_write))
         staged: dict[TreePath, StagedFile] = {}
         tasks = [
@@ -172,8 +182,9 @@ class _InPlace:
         try:
             failed = {path: why for path, why in await asyncio.gather(*tasks) if why}
             self.done.skipped += failed.items()
-            ready = [was for was in to_write if was.path not in failed]
-            await self._loop.turns.take(lambda: self._agent.runtime.in_thread(self._put, ready, staged))
+            complete = [was for was in to_write if was.path not in failed]
+            paths = [path for was in complete for path in upward(was.path)]
+            await self._loop.turns.take(lambda: self._change(paths, lambda: self._put(complete, staged)))
         except BaseException:
             self._gate.close()  # a thread may be at work on what is discarded next
             raise
@@ -183,7 +194,38 @@ class _InPlace:
             await asyncio.gather(*tasks, return_exceptions=True)
             for file in staged.values():
                 file.discard()
-            self._loop.look_at([path for was in to_write for path in _upward(was.path)])
+
+    async def remove(self, batch: Sequence[TreePath]) -> None:
+        """Remove all of the batch in one turn, what is in a directory before it. Given up half-way, it ends there."""
+        paths = [path for path in batch if self._is_as_seen(path)]
+        try:
+            await self._loop.turns.take(lambda: self._change(paths, lambda: self._remove(paths)))
+        except BaseException:
+            self._gate.close()
+            raise
+
+    async def _change(self, paths: Sequence[TreePath], change: Callable[[], None]) -> None:
+        """Within a turn: no safeguard holds what the user asked for, and the next round looks at it."""
+        await self._folder.guard.allow([row.node for path in paths for row in self._folder.synced.at(path)])
+        self._loop.look_at(paths)
+        await self._agent.runtime.in_thread(change)
+
+    def _is_as_seen(self, path: TreePath) -> bool:
+        if path not in self._seen or self._placer.content_at(path) == self._seen[path]:
+            return True
+        self.done.skipped.append((path, "something else lies there: it was changed just now, or a change waits"))
+        return False
+
+    def _remove(self, paths: Sequence[TreePath]) -> None:
+        for path in paths:
+            with self._gate.enter() as entered:
+                if not entered:
+                    return
+                try:
+                    if self._placer.remove(path, self._label):
+                        self.done.removed.append(path)
+                except MeshsyncError as error:
+                    self.done.skipped.append((path, error.what))
 
     async def _stage(self, was: Was, staged: dict[TreePath, StagedFile]) -> tuple[TreePath, str]:
         in_thread, offset = self._agent.runtime.in_thread, 0
@@ -232,7 +274,8 @@ class _InPlace:
         self._progress(min(self._bytes, self._total), self._total)
 
 
-def _ready(folder: Folder) -> tuple[FolderLoop, Placer]:
+def ready(folder: Folder) -> tuple[FolderLoop, Placer]:
+    """Return what works on the folder's files. Raises as `restore_in_place`."""
     check_present(folder)
     if folder.joining or folder.loop is None or folder.placer is None:
         raise TransientError("the folder is not ready yet", folder=folder.name, next_step="meshsync status")
@@ -243,7 +286,8 @@ def _ready(folder: Folder) -> tuple[FolderLoop, Placer]:
     return folder.loop, folder.placer
 
 
-def _batches(wanted: Sequence[Was]) -> Iterator[list[Was]]:
+def batches(wanted: Sequence[Was]) -> Iterator[list[Was]]:
+    """Yield what is put in place at a time, in order."""
     batch: list[Was] = []
     size = 0
     for was in wanted:
@@ -256,7 +300,8 @@ def _batches(wanted: Sequence[Was]) -> Iterator[list[Was]]:
         yield batch
 
 
-def _upward(path: TreePath) -> list[TreePath]:
+def upward(path: TreePath) -> list[TreePath]:
+    """Return the path, and before it those of the directories above."""
     return [path[:depth] for depth in range(1, len(path) + 1)]
 
 

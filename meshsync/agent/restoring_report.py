@@ -7,7 +7,6 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from dataclasses import replace
-from datetime import datetime
 from pathlib import Path
 
 from meshsync.agent import api_schema as api
@@ -17,8 +16,10 @@ from meshsync.agent.folder import Folder
 from meshsync.agent.history import unpack_content
 from meshsync.agent.observer import display
 from meshsync.agent.operations import Progress
-from meshsync.agent.past import Was, below, view_at, view_before
-from meshsync.agent.restoring import must_be_free, restore_in_place, to_do, write_out
+from meshsync.agent.past import Difference, Was, before, below, differing, present, views
+from meshsync.agent.points import point
+from meshsync.agent.restoring import must_be_free, ready, restore_in_place, to_do, write_out
+from meshsync.agent.undoing import bring_to
 from meshsync.content.record import Content, Kind
 from meshsync.errors import ConfigError, NotFound
 from meshsync.ids import dot_parts
@@ -30,6 +31,8 @@ from meshsync.sync.disk_rows import Path as TreePath
 async def restore(agent: Agent, request: api.RestoreRequest, progress: Progress) -> api.RestoreResult:
     """Bring back what a request asks for. See `Operations.restore`."""
     folder, inside = versions_report.locate(agent, request.path)
+    if request.exact:
+        return await _restore_exactly(agent, folder, inside, request, progress)
     wanted, version = await agent.runtime.in_thread(_wanted, agent, folder, inside, request)
     size = sum(was.content.size for was in wanted)
     answer = api.RestoreResult(path=request.path, version=version, restored_to="", size=size, files=len(wanted))
@@ -48,6 +51,35 @@ async def restore(agent: Agent, request: api.RestoreRequest, progress: Progress)
     written = set(done.written)
     changed = [was for was in wanted if was.path in written]
     return _answer(answer, str(at), changed, done.unchanged, done.skipped)
+
+
+async def _restore_exactly(
+    agent: Agent, folder: Folder, inside: TreePath, request: api.RestoreRequest, progress: Progress
+) -> api.RestoreResult:
+    """Make a path as it was at a time, without what came since."""
+    if not request.at or request.to:
+        raise ConfigError(
+            "exactly restored is what was there at a time, in place", path=request.path, next_step="Add --at TIME"
+        )
+    loop, _ = ready(folder)
+    loop.look_at([inside] if inside else None)
+    await loop.published()  # what its user did so far is in the log
+    difference = await agent.runtime.in_thread(_since, agent, folder, inside, request.at)
+    size, files = sum(was.content.size for was in difference.wanted), len(difference.wanted)
+    answer = api.RestoreResult(path=request.path, version="", restored_to="", size=size, files=files)
+    if request.dry_run:
+        return _answer(answer, "", difference.wanted, 0, (), difference.gone)
+    done = await bring_to(agent, folder, difference, progress)
+    written = set(done.written)
+    changed = [was for was in difference.wanted if was.path in written]
+    at = folder.root_path / os.fsdecode(b"/".join(inside))
+    return _answer(answer, str(at), changed, done.unchanged, done.skipped, done.removed)
+
+
+def _since(agent: Agent, folder: Folder, inside: TreePath, at: str) -> Difference:
+    now, then = views(folder.replica, present, point(agent, folder, at))
+    below(then, inside)  # nothing there is a mistyped time rather than a wish to remove all
+    return differing(now, then, inside)
 
 
 def _within(agent: Agent, folder: Folder, to: str) -> TreePath | None:
@@ -81,6 +113,7 @@ def _answer(
     changed: Sequence[Was],
     unchanged: int,
     skipped: Sequence[tuple[TreePath, str]],
+    removed: Sequence[TreePath] = (),
 ) -> api.RestoreResult:
     return api.RestoreResult(
         path=answer.path,
@@ -92,6 +125,8 @@ def _answer(
         changed=[display(was.path) for was in changed[:RESTORE_LISTED_MAX]],
         skipped=[api.Skipped(path=display(path), why=why) for path, why in skipped[:RESTORE_LISTED_MAX]],
         not_restored=len(skipped),
+        removals=len(removed),
+        removed=[display(path) for path in removed[:RESTORE_LISTED_MAX]],
     )
 
 
@@ -100,7 +135,7 @@ def _wanted(agent: Agent, folder: Folder, inside: TreePath, request: api.Restore
     if request.at:
         if request.version:
             raise ConfigError("a version and a time were given", path=request.path, next_step="Name one of the two.")
-        view = view_at(folder.replica, _moment_ns(request.at), agent.runtime.wall_time_ns())
+        (view,) = views(folder.replica, point(agent, folder, request.at))
         return below(view, inside), ""
     if not inside:
         raise ConfigError("of a whole folder the time is needed", path=request.path, next_step="Add --at TIME")
@@ -130,7 +165,8 @@ def _directory(folder: Folder, row: VersionRow, path: str) -> list[Was]:
         raise ConfigError(
             "of a directory the time is needed", path=path, next_step=f"Add --at TIME; meshsync log {path} shows when"
         )
-    return below(view_before(folder.replica, entry), tuple(row.path.split(b"/")))
+    (view,) = views(folder.replica, before(folder.replica, entry))
+    return below(view, tuple(row.path.split(b"/")))
 
 
 def _is_executable(folder: Folder, inside: TreePath, row: VersionRow) -> bool:
@@ -140,13 +176,3 @@ def _is_executable(folder: Folder, inside: TreePath, row: VersionRow) -> bool:
         return present[0].executable
     version = folder.replica.view.version(row.dot)
     return version is not None and version.executable
-
-
-def _moment_ns(text: str) -> int:
-    try:
-        moment = datetime.fromisoformat(text)
-    except ValueError as error:
-        raise ConfigError("not a time", path=text, next_step="Write it as 2026-01-31T12:00:00+00:00") from error
-    if moment.tzinfo is None:
-        raise ConfigError("a time without its zone", path=text, next_step="Write it as 2026-01-31T12:00:00+00:00")
-    return int(moment.timestamp() * 1e9)

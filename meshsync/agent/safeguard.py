@@ -66,6 +66,7 @@ class Safeguard:
         """Load what is remembered. Blocking."""
         self.holds: dict[Cause, Hold] = {}
         self.behind = False
+        self._allowed = False
         self._runtime = runtime
         self._database = database
         self._own = own
@@ -134,8 +135,9 @@ class Safeguard:
             assert more != frozen, "what is held is planned all the same"
             frozen = more
         await self._keep(verdict, plan.again)
-        if full and not plan.again:
+        if full and not plan.again and not self._allowed:  # what was allowed after the last look is in no plan yet
             self._forget_released({cause: suspect.nodes for cause, suspect in suspected.items()})
+        self._allowed = False
         self._count(verdict)
         self.behind = self._is_behind(synced, view)
         return plan
@@ -229,6 +231,19 @@ class Safeguard:
         """The transaction in which `save` was called is on disk."""
         self._unsaved = _Unsaved()
 
+    async def allow(self, nodes: Collection[NodeId]) -> None:
+        """What is done next to `nodes` on this disk, its user asked for: others are told, once, without a hold."""
+        mine = {Cause(Side.PUBLISH, change, self._own): nodes for change in Change}
+        await self._runtime.in_thread(self._write_released, mine)
+        for cause in mine:
+            self._released.setdefault(cause, set()).update(nodes)
+        self._allowed = True
+
+    def _write_released(self, released: Mapping[Cause, Collection[NodeId]]) -> None:
+        with self._database.transaction():
+            for cause, nodes in released.items():
+                self._rows.put_changes(_change_row(cause, node, released=True) for node in nodes)
+
     # --- decisions ----------------------------------------------------------------------------------------------
 
     def passed(self, hold: Hold) -> int:
@@ -271,8 +286,7 @@ class Safeguard:
             self._rows.end_hold(hold.id)
             counted = [_change_row(hold.cause, node, released=False) for node in self._recent.get(hold.cause, ())]
             self._rows.forget_changes(counted)
-            for cause, nodes in released.items():
-                self._rows.put_changes(_change_row(cause, node, released=True) for node in nodes)
+            self._write_released(released)
 
 
 def pack_vector(vector: dict[ChainId, int]) -> bytes:

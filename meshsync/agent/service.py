@@ -10,6 +10,7 @@ from pathlib import Path
 
 from meshsync.agent import (
     api_recovery,
+    browsing,
     handouts_report,
     held_report,
     members_acts,
@@ -18,7 +19,9 @@ from meshsync.agent import (
     recovery_report,
     resolving,
     restoring_report,
+    snapshots,
     status_report,
+    undoing_report,
     versions_report,
 )
 from meshsync.agent import api_schema as api
@@ -251,8 +254,25 @@ class Service:
                 found.append(versions_report.listed(agent, each, rows, ())[0])
         return api.VersionList(versions=found)
 
-    async def cat(self, path: str, version: str) -> AsyncIterator[bytes]:
+    async def snapshot(self, request: api.SnapshotRequest) -> api.SnapshotList:
+        return await snapshots.snapshot(self._agent, request)
+
+    async def snapshots(self, folder: str) -> api.SnapshotList:
+        return snapshots.snapshots(self._agent, folder)
+
+    async def directory(self, path: str, at: str, after: str) -> api.Directory:
+        return await self._agent.runtime.in_thread(browsing.directory, self._agent, path, at, after)
+
+    async def compare(self, path: str, since: str, until: str) -> api.Differences:
+        return await self._agent.runtime.in_thread(browsing.compare, self._agent, path, since, until)
+
+    async def cat(self, path: str, version: str, at: str) -> AsyncIterator[bytes]:
         agent = self._agent
+        if at:
+            folder, was = await agent.runtime.in_thread(browsing.file_at, agent, path, at)
+            async for piece in version_pieces(agent, folder, was.content, path):
+                yield piece
+            return
         folder, inside = versions_report.locate(agent, path)
         row = await agent.runtime.in_thread(versions_report.find, folder, inside, version)
         content = unpack_content(row.content)
@@ -263,6 +283,9 @@ class Service:
 
     async def restore(self, request: api.RestoreRequest, progress: Progress) -> api.RestoreResult:
         return await restoring_report.restore(self._agent, request, progress)
+
+    async def undo(self, request: api.UndoRequest, progress: Progress) -> api.UndoResult:
+        return await undoing_report.undo(self._agent, request, progress)
 
     async def conflicts(self, folder: str) -> api.ConflictList:
         found: list[api.Conflict] = []

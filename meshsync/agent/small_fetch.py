@@ -43,8 +43,9 @@ class _Held:
         self._is_let_go = False
 
     def keep(self, staged: Staged) -> None:
+        """Hold `staged`; it goes away again if nobody waits any more, or another source was faster."""
         with self._lock:
-            if not self._is_let_go:
+            if not self._is_let_go and self.staged is None:
                 self.staged = staged
                 return
         staged.file.discard()

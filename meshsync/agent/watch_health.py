@@ -9,6 +9,7 @@ from meshsync.agent.daemon import Agent
 from meshsync.agent.evidence_files import Convicted
 from meshsync.agent.folder import Folder
 from meshsync.agent.members_names import named
+from meshsync.agent.observer import display
 from meshsync.ids import DeviceId, short
 from meshsync.metalog.evidence import Fault
 
@@ -63,8 +64,10 @@ def items(agent: Agent, folder: Folder, time: Callable[[int], str]) -> list[api.
         found.append(api.HealthItem(what=what, why=why, next=then))
     for relay, sampler in sorted(folder.samplers.items()):
         if owed := sampler.owed():
+            rows = sampler.versions()
+            of = f", of {display(tuple(rows[0].path.split(b'/')))}" if rows else ""
             still = f"{owed} versions are to be stored again"
-            what = f"{folder.name}: {keeper_words(agent, folder, relay)} lost content that it had acknowledged"
+            what = f"{folder.name}: {keeper_words(agent, folder, relay)} lost content that it had acknowledged{of}"
             why = f"{sampler.lost_count} pieces were not there any more or damaged; {still}"
             then = "Have its operator look at its disk: meshsync-relay check"
             if folder.is_backup(relay):

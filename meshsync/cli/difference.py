@@ -12,6 +12,7 @@ from meshsync.cli.escape import printable, printable_line
 from meshsync.cli.history import split_version
 from meshsync.cli.render import count
 from meshsync.cli.session import Session, common, file_path, say
+from meshsync.cli.when import point
 from meshsync.errors import ResourceError
 from meshsync.limits import DIFF_BYTES_MAX
 from meshsync.sync.text_merge import is_text
@@ -20,12 +21,24 @@ from meshsync.sync.text_merge import is_text
 @click.command("diff")
 @click.argument("path")
 @click.argument("other", default="")
+@click.option("--since", default="", metavar="TIME|NAME", help="List what changed since then, or since this snapshot.")
+@click.option("--until", default="", metavar="TIME|NAME", help="With --since: up to then, not up to now.")
 @common
-def diff_command(session: Session, path: str, other: str) -> None:
+def diff_command(session: Session, path: str, other: str, since: str, until: str) -> None:
     """Show what changed from one version of a file to another, or to the newest.
 
     Of a text the lines, of anything else sizes and the range that differs. Example: meshsync diff plan.txt@2 plan.txt@5
+
+    With --since, which paths of a folder or directory changed. Example: meshsync diff ~/Docs --since yesterday
     """
+    if since:
+        if other:
+            raise click.UsageError("--since goes with one path")
+        query = {"path": file_path(path), "since": point(since), "until": point(until) if until else ""}
+        session.emit(session.client.get("/differences", **query), _show_paths)
+        return
+    if until:
+        raise click.UsageError("--until goes with --since")
     name, version = split_version(path)
     second, newer = split_version(other) if other else (name, "")
     sides = [(name, version), (second, newer)]
@@ -84,6 +97,16 @@ def _common(one: bytes, other: bytes) -> int:
         else:
             high = middle - 1
     return low
+
+
+def _show_paths(answer: Answer) -> None:
+    for sign, kind, total in zip("+~-", ("created", "changed", "removed"), answer["counts"], strict=True):
+        for path in answer[kind]:
+            say(f"{sign} {printable(path)}")
+        if total > len(answer[kind]):
+            say(f"{sign} ... and {count(total - len(answer[kind]))} more")
+    created, changed, removed = map(count, answer["counts"])
+    say(f"{created} created, {changed} changed, {removed} removed.")
 
 
 def _show(answer: Answer) -> None:

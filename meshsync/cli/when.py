@@ -37,6 +37,14 @@ def local(time: str) -> str:
         return printable(time)
 
 
+def point(text: str) -> str:
+    """Return the RFC 3339 time that a user means, or the text as it is: then it names a snapshot."""
+    try:
+        return moment(text)
+    except click.BadParameter:
+        return text
+
+
 def moment(text: str) -> str:
     """Return the RFC 3339 time that a user means: `2 hours ago`, `yesterday`, `2026-01-31 12:00` in local time.
 

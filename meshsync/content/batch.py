@@ -21,11 +21,12 @@ from meshsync.content.batch_wire import (
     WireDrop,
     WireDropped,
     WireKeep,
+    WireMark,
     WireOp,
     WirePlace,
     WirePut,
 )
-from meshsync.content.record import Attr, Content, Drop, Dropped, Keep, Op, Place, Put
+from meshsync.content.record import Attr, Content, Drop, Dropped, Keep, Mark, Op, Place, Put
 from meshsync.content.record_rules import check_op
 from meshsync.errors import MalformedMessage
 from meshsync.ids import DOT_SIZE_BYTES, ID_SIZE_BYTES, ChainId, ChunkId, Dot, NodeId, dot_parts
@@ -89,11 +90,13 @@ def size_bound(op: Op) -> int:
         size += len(op.content.target) + _REF_BYTES_MAX * len(op.replaces)
     if isinstance(op, Place):
         size += _REF_BYTES_MAX * len(op.carries)
+    if isinstance(op, Put | Place | Mark):
+        size += len(op.name)
     if isinstance(op, Put | Place):
-        size += len(op.name) + sum(len(step) + 3 for step in op.path)
+        size += sum(len(step) + 3 for step in op.path)
     if isinstance(op, Drop):
         size += sum(32 + _REF_BYTES_MAX * (2 + len(item.versions)) for item in op.items)
-    if not isinstance(op, Attr):
+    if not isinstance(op, Attr | Mark):
         size += sum(32 + 4 * _REF_BYTES_MAX + len(keep.name) for keep in op.keeps)
     return size
 
@@ -128,6 +131,8 @@ class _Writer:
             return WirePlace(node, parent, op.name, self._dots(op.carries), op.path, self._keeps(op.keeps))
         if isinstance(op, Drop):
             return WireDrop(tuple(self._dropped(item) for item in op.items), self._keeps(op.keeps))
+        if isinstance(op, Mark):
+            return WireMark(op.name, op.present)
         return WireAttr(self._node(op.node), op.executable)
 
     def _dropped(self, item: Dropped) -> WireDropped:
@@ -197,6 +202,8 @@ class _Reader:
             return Place(node, parent, wire.name, self._dots(wire.carries), wire.path, self._keeps(wire.keeps))
         if isinstance(wire, WireDrop):
             return Drop(tuple(self._dropped(item) for item in wire.items), self._keeps(wire.keeps))
+        if isinstance(wire, WireMark):
+            return Mark(wire.name, wire.present)
         return Attr(self._node(wire.node), wire.executable)
 
     def _dropped(self, wire: WireDropped) -> Dropped:

@@ -90,7 +90,12 @@ class WireAttr(Record, frozen=True, tag=4):
     executable: bool
 
 
-WireOp: TypeAlias = WirePut | WirePlace | WireDrop | WireAttr
+class WireMark(Record, frozen=True, tag=5):
+    name: bytes
+    present: bool
+
+
+WireOp: TypeAlias = WirePut | WirePlace | WireDrop | WireAttr | WireMark
 
 
 class WireBatch(Record, frozen=True):

@@ -107,4 +107,15 @@ class Attr:
     executable: bool
 
 
-Op = Put | Place | Drop | Attr
+@dataclass(frozen=True, slots=True)
+class Mark:
+    """The folder as its author knew it just before this entry is called `name`; `present` False: no more.
+
+    It changes nothing that is shown. The last writer of a name wins.
+    """
+
+    name: bytes
+    present: bool
+
+
+Op = Put | Place | Drop | Attr | Mark

@@ -7,7 +7,7 @@ operation in a log is one that this device could have written itself. Spec: docs
 from __future__ import annotations
 
 from meshsync.content.manifest import root_node
-from meshsync.content.record import Attr, Content, Drop, Keep, Kind, Op, Place, Put
+from meshsync.content.record import Attr, Content, Drop, Keep, Kind, Mark, Op, Place, Put
 from meshsync.errors import MalformedMessage, ManifestMismatch
 from meshsync.ids import DOT_SIZE_BYTES, ID_SIZE_BYTES, ROOT, NodeId
 from meshsync.limits import (
@@ -43,6 +43,8 @@ def check_op(op: Op) -> None:
         _check_keeps(op.keeps)
     elif isinstance(op, Drop):
         _check_drop(op)
+    elif isinstance(op, Mark):
+        check_name(op.name)
     else:
         assert isinstance(op, Attr)
         check_node(op.node)

@@ -69,6 +69,7 @@ class PackStore:
                 continue  # compaction moved it after we looked
             except OSError as error:
                 raise disk_error(error, pack_path(self._directory, row.pack)) from error
+        self._set_aside_lost(self._place(blob))
         raise NotFound(f"blob {short(blob)} is not stored: its pack is missing")
 
     def has(self, blobs: Iterable[BlobId]) -> set[BlobId]:
@@ -228,10 +229,18 @@ class PackStore:
         except BlobCorrupt:
             return False
         except FileNotFoundError:
-            return True  # compaction moved and verified it after we looked
+            return not self._set_aside_lost(row)  # compaction moved and verified it after we looked, or it is lost
         except OSError as error:
             raise disk_error(error, pack_path(self._directory, row.pack)) from error
         return True
+
+    def _set_aside_lost(self, row: Row) -> bool:
+        """Take what is in a missing pack for damaged, unless compaction moved it meanwhile; return whether it is."""
+        with self._reading, self._catalog.transaction():
+            is_lost = self._catalog.place(row.id) == row
+            if is_lost:
+                self._catalog.set_aside([row])
+        return is_lost
 
     def _set_scrub_cursor(self, place: tuple[int, int]) -> None:
         with self._reading:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
-from meshsync.content.record import Drop, Keep, Op, Place, Put
+from meshsync.content.record import Attr, Drop, Keep, Op, Place, Put
 from meshsync.ids import DOT_SIZE_BYTES, ChainId, DeviceId, Dot, NodeId
 
 
@@ -48,7 +48,7 @@ def named_dots(ops: Iterable[Op]) -> Iterator[Dot]:
                 if item.placement is not None:
                     yield item.placement
             yield from _keeps(op.keeps)
-        else:
+        elif isinstance(op, Attr):
             yield from _node(op.node)
 
 

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 
 from meshsync.content.batch import size_bound
-from meshsync.content.record import Attr, Drop, Dropped, Keep, Op, Place, Put
+from meshsync.content.record import Attr, Drop, Dropped, Keep, Mark, Op, Place, Put
 from meshsync.ids import ID_SIZE_BYTES, ChainId, Dot, NodeId, dot
 from meshsync.limits import ENTRY_BATCH_BYTES_MAX, ENTRY_OPS_MAX
 from meshsync.sync.disk_rows import SyncedRow
@@ -162,7 +162,7 @@ def _rename_op(op: Op, name: Renamer) -> Op:
             for item in op.items
         )
         return Drop(items, _keeps(name, op.keeps))
-    return Attr(_node(name, op.node), op.executable)
+    return op if isinstance(op, Mark) else Attr(_node(name, op.node), op.executable)
 
 
 def _rename_row(row: SyncedRow, name: Renamer) -> SyncedRow:

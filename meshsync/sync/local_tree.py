@@ -17,6 +17,8 @@ class LocalTree:
     def __init__(self, rows: Iterable[LocalRow] = (), unobserved: Iterable[Path] = ()) -> None:
         self._rows: dict[Path, LocalRow] = {}
         self._names: dict[Path, dict[bytes, None]] = {}
+        self._inodes: dict[int, Path] = {}
+        self._second_names: dict[int, dict[Path, None]] = {}  # of inodes that have several paths: all but the first
         self.unobserved: set[Path] = set(unobserved)
         for row in rows:
             self.put(row)
@@ -28,6 +30,7 @@ class LocalTree:
         """Return this tree as if nothing had been observed at and below `paths`. It shares the rows: only read it."""
         other = LocalTree(unobserved=self.unobserved.union(paths))
         other._rows, other._names = self._rows, self._names
+        other._inodes, other._second_names = self._inodes, self._second_names
         return other
 
     def has_files(self) -> bool:
@@ -36,6 +39,12 @@ class LocalTree:
 
     def put(self, row: LocalRow) -> None:
         """Add the row, or replace the one at its path."""
+        before = self._rows.get(row.path)
+        if before is None or before.stat.inode != row.stat.inode:
+            if before is not None:
+                self._forget_inode(before)
+            if self._inodes.setdefault(row.stat.inode, row.path) != row.path:
+                self._second_names.setdefault(row.stat.inode, {})[row.path] = None
         self._rows[row.path] = row
         self._names.setdefault(row.path[:-1], {})[row.path[-1]] = None
 
@@ -43,10 +52,29 @@ class LocalTree:
         """Forget what is at and below `path`."""
         for row in list(self.walk(path)):
             del self._rows[row.path]
+            self._forget_inode(row)
             names = self._names[row.path[:-1]]
             del names[row.path[-1]]
             if not names:
                 del self._names[row.path[:-1]]
+
+    def _forget_inode(self, row: LocalRow) -> None:
+        inode = row.stat.inode
+        others = self._second_names.get(inode, {})
+        if row.path in others:
+            del others[row.path]
+        elif others:
+            self._inodes[inode] = next(iter(others))
+            del others[self._inodes[inode]]
+        else:
+            del self._inodes[inode]
+        if not others:
+            self._second_names.pop(inode, None)
+
+    def of_inode(self, inode: int) -> list[Path]:
+        """Return the paths at which the object `inode` was observed; several are names of one file."""
+        first = self._inodes.get(inode)
+        return [] if first is None else [first, *self._second_names.get(inode, ())]
 
     def at(self, path: Path) -> LocalRow | None:
         """Return what lies at `path`, None for nothing."""

@@ -93,6 +93,14 @@ class SyncedTree:
         """Return the names in the directory that the nodes `parents` are on disk, sorted."""
         return sorted({name for parent in parents for name in self._children.get(parent, ())})
 
+    def below(self, directories: Iterable[NodeId]) -> Iterator[SyncedRow]:
+        """Yield the rows in the directory nodes and below them, whether these have rows themselves or not."""
+        pending = list(directories)
+        while pending:
+            for rows in list(self._children.get(pending.pop(), {}).values()):
+                yield from rows
+                pending += [row.node for row in rows]
+
     def walk(self, top: Path = ()) -> Iterator[tuple[Path, Group]]:
         """Yield (path, rows) of everything at (unless it is the root) and below `top`, parents first."""
         rows = self.at(top)

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
 
-from meshsync.content.record import Attr, Drop, Kind, Place, Put
+from meshsync.content.record import Drop, Kind, Mark, Op, Place, Put
 from meshsync.ids import NodeId
 from meshsync.sync.disk_rows import Path
 from meshsync.sync.draft import Draft
@@ -79,7 +79,7 @@ def _where(draft: Draft, synced: SyncedTree) -> frozenset[Path]:
     return frozenset(paths)
 
 
-def _nodes(op: Put | Place | Drop | Attr) -> Collection[NodeId]:
+def _nodes(op: Op) -> Collection[NodeId]:
     if isinstance(op, Drop):
         return [item.node for item in op.items]
-    return [] if op.node is None else [op.node]
+    return [] if isinstance(op, Mark) or op.node is None else [op.node]

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 
-from meshsync.content.record import Attr, Drop, Keep, Op, Place, Put
+from meshsync.content.record import Attr, Drop, Keep, Mark, Op, Place, Put
 from meshsync.errors import MalformedMessage
 from meshsync.ids import ID_SIZE_BYTES, ROOT, ChainId, Dot, NodeId, dot, dot_parts, short
 from meshsync.sync.delivered import DeliveredEntry, named_dots
@@ -174,9 +174,9 @@ class View:
             self._place(stamp, op)
         elif isinstance(op, Drop):
             self._drop(stamp, op)
-        else:
+        elif isinstance(op, Attr):
             self._attr(stamp, op)
-        if not isinstance(op, Attr):
+        if not isinstance(op, Attr | Mark):
             for keep in op.keeps:
                 self._keep(stamp, keep)
 

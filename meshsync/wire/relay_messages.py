@@ -1,8 +1,8 @@
 """Messages between a device and a relay (`docs/spec/relay.md`): one frozen record each, with its frame type and bounds.
 
 Invariant: a stream that begins with `Attach` or `CreateFolder` concerns that one folder; the device asks, the relay
-answers in order, and nothing is acknowledged that is not durable. Only `LogGrew` comes unasked, after `Follow`. One
-that begins with `OpenSlot` or `EnterSlot` ends at another device.
+answers in order, and nothing is acknowledged that is not durable. Only `LogGrew` and `BlobsLost` come unasked, after
+`Follow`. One that begins with `OpenSlot` or `EnterSlot` ends at another device.
 """
 
 from __future__ import annotations
@@ -219,6 +219,13 @@ class LogGrew(Message, frozen=True):
     head: SignedHead
 
 
+class BlobsLost(Message, frozen=True):
+    """After `Follow`: the relay has found that it holds no more what it had acknowledged. Members bring it again."""
+
+    TYPE = 126
+    blobs: Annotated[tuple[Id, ...], msgspec.Meta(min_length=1, max_length=limits.LOST_BLOBS_MAX)]
+
+
 class ReadMembership(Message, frozen=True):
     """Send membership entries at log indices from `start` on. Also for bearers of a ticket."""
 
@@ -390,6 +397,7 @@ _TYPES: dict[int, type[Message]] = {
         Page,
         Follow,
         LogGrew,
+        BlobsLost,
         Offer,
         Wanted,
         BlobUpload,

@@ -118,6 +118,9 @@ class MetadataLog(Protocol):
     async def blobs(self, folder: FolderId, blobs: Iterable[BlobId]) -> dict[BlobId, int]:
         """Return the sizes in bytes of those of `blobs` that the folder holds."""
 
+    async def pinned(self, folder: FolderId, after: bytes, items_max: int) -> list[BlobId]:
+        """Return the first `items_max` blobs above `after`, ascending, that STORED records list; fewer at the end."""
+
     async def add_blobs(
         self, folder: FolderId, device: DeviceId, blobs: Mapping[BlobId, int], leased_until_s: int
     ) -> OverQuota | None:
@@ -197,6 +200,9 @@ class HintStream(Protocol):
 
     async def next(self) -> int | None:
         """Return the newest index published since the last call, waiting for one if there is none; None once closed."""
+
+    def wake(self) -> None:
+        """Have `next` return, although nothing may be new."""
 
     def close(self) -> None:
         """Stop following. Idempotent."""

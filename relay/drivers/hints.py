@@ -55,6 +55,9 @@ class LocalHintStream:
             self._newest = index
             self._changed.set()
 
+    def wake(self) -> None:
+        self._changed.set()
+
     async def next(self) -> int | None:
         await self._changed.wait()
         if self._closed:

@@ -104,6 +104,10 @@ class MemoryLog:
         held = self._held(folder).blobs
         return {blob: held[blob].size for blob in blobs if blob in held}
 
+    async def pinned(self, folder: FolderId, after: bytes, items_max: int) -> list[BlobId]:
+        held = self._held(folder).blobs
+        return sorted(blob for blob, at in held.items() if at.pinned and blob > after)[:items_max]
+
     async def add_blobs(
         self, folder: FolderId, device: DeviceId, blobs: Mapping[BlobId, int], leased_until_s: int
     ) -> OverQuota | None:

@@ -110,6 +110,13 @@ class SqliteLog:
         asked = list(blobs)
         return await self._look(lambda db: sqlite_blobs.sizes(db, _number(db, folder), asked))
 
+    async def pinned(self, folder: FolderId, after: bytes, items_max: int) -> list[BlobId]:
+        sql = (
+            "SELECT id FROM blobs WHERE folder = (SELECT number FROM folders WHERE id = ?) AND id > ? AND pinned = 1"
+            " ORDER BY id LIMIT ?"
+        )
+        return [BlobId(row[0]) for row in await self._read(sql, folder, after, items_max)]
+
     async def add_blobs(
         self, folder: FolderId, device: DeviceId, blobs: Mapping[BlobId, int], leased_until_s: int
     ) -> OverQuota | None:

@@ -183,3 +183,39 @@ def test_what_lies_below_a_path_that_was_a_file_shows_that_it_is_none_any_more(
     found = {path: row.kind for path in (P, BELOW) if (row := observer.local.at(path)) is not None}
     assert found == {P: Kind.DIRECTORY, BELOW: Kind.FILE}
     assert {P, BELOW} <= seen.changed
+
+
+@pytest.mark.parametrize("kind", [make_directory, make_link, lambda path: path.write_text("a file")])
+def test_where_something_came_from_is_looked_at_with_it(tree: FolderTree, kind: Callable[[Path], None]) -> None:
+    # The watcher may tell of one end of a rename only. Seen alone, the new name would be published as a copy, and the
+    # old one as removed later, when another device may have taken the copy for the only one.
+    observer = Observer(tree.root, KEYS, PARAMS, LocalTree(), lambda: 0)
+    kind(tree.path / "p")
+    (tree.path / "other").write_text("a file")
+    observer.look(None)
+    (tree.path / "p").rename(tree.path / "new")
+    seen = observer.look([(b"new",)])
+    assert {P, (b"new",)} <= seen.changed
+    assert observer.local.at(P) is None and observer.local.at(BELOW) is None
+    assert observer.local.at((b"other",)) is not None
+
+
+def test_where_something_came_from_is_looked_at_through_any_number_of_renames(tree: FolderTree) -> None:
+    observer = Observer(tree.root, KEYS, PARAMS, LocalTree(), lambda: 0)
+    for name in "abcd":
+        (tree.path / name).write_text(name)
+    observer.look(None)
+    for name, after in ("de", "cd", "bc", "ab"):
+        (tree.path / name).rename(tree.path / after)
+    observer.look([(b"b",)])
+    # What lies at e came from d, and nothing that was looked at tells of it.
+    assert [row.path for row in observer.local.walk()] == [(b"b",), (b"c",), (b"d",)]
+
+
+def test_a_second_name_of_a_file_leaves_the_first(tree: FolderTree) -> None:
+    observer = Observer(tree.root, KEYS, PARAMS, LocalTree(), lambda: 0)
+    (tree.path / "p").write_text("a file")
+    observer.look(None)
+    (tree.path / "new").hardlink_to(tree.path / "p")
+    observer.look([(b"new",)])
+    assert [row.path for row in observer.local.walk()] == [(b"new",), P]

@@ -252,7 +252,7 @@ async def test_what_cannot_be_is_refused_with_what_to_do(tmp_path: Path) -> None
             await restore(laptop, laptop.tree / "large.bin", at=long_ago)
         with pytest.raises(ConfigError, match="the time is needed"):
             await restore(laptop, laptop.tree)
-        with pytest.raises(ConfigError, match="not a time"):
+        with pytest.raises(NotFound, match="neither a time nor a snapshot"):
             await restore(laptop, laptop.tree, at="soon")
         with pytest.raises(ConfigError, match="without its zone"):
             await restore(laptop, laptop.tree, at="2026-01-01T00:00:00")

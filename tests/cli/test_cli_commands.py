@@ -325,7 +325,61 @@ def test_a_dry_run_restores_nothing(twin: AgentTwin, shell: Shell) -> None:
 def test_a_whole_directory_is_restored_as_it_was_at_a_time(twin: AgentTwin, shell: Shell) -> None:
     shell("restore", "/d", "--at", "2026-01-31T12:00:00+01:00")
     assert twin.calls == [("restore", api.RestoreRequest(path="/d", at="2026-01-31T11:00:00+00:00"))]
-    shell("restore", "/d", "--at", "the other day", code=2)
+    shell("restore", "/d", "--at", "before the move", "--exact")
+    assert twin.calls[1:] == [("restore", api.RestoreRequest(path="/d", at="before the move", exact=True))]
+    shell("restore", "/d", "--exact", code=2)
+    shell("restore", "/d", "--at", "yesterday", "--exact", "--to", "/x", code=2)
+
+
+def test_undo_tells_what_it_would_do_asks_and_does_it(
+    twin: AgentTwin, shell: Shell, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("click.termui.visible_prompt_func", lambda _: "n")
+    since = "2026-01-31T11:00:00+00:00"
+    told = shell("undo", "Docs", "--device", "desk", "--since", since, "--dry-run")
+    assert told == (
+        "would bring back plan.txt\n... and 1 more\nwould remove PAY\\x1b[2J\n"
+        "look at b: changed by laptop afterwards: it stays as it is\n"
+        "Docs: 2 paths would be brought back, 1 removed.\n"
+    )
+    asked = api.UndoRequest(folder="Docs", device="desk", since=since, dry_run=True)
+    assert twin.calls == [("undo", asked)]
+    shell("undo", "--since", since, code=130)
+    assert [request.dry_run for _, request in twin.calls] == [True, True]  # type: ignore[attr-defined]
+    done = shell("undo", "--since", since, "--yes")
+    assert done == (
+        "Docs: 2 paths brought back (7 B), 1 removed.\nlook at b: changed by laptop afterwards: it stays as it is\n"
+    )
+    assert twin.calls[2:] == [("undo", api.UndoRequest(since=since))]
+    twin.skipped = [api.Skipped(path="c", why="a directory lies there now")]
+    assert "left as it is: c" in shell("undo", "--since", since, "--yes", code=1)
+    shell("undo", "--yes", code=2)
+    shell("undo", "--since", "first", "--yes", code=2)
+
+
+def test_snapshots_are_taken_listed_and_removed(twin: AgentTwin, shell: Shell) -> None:
+    assert shell("snapshot", "first") == "Docs as it is now is first.\n"
+    assert shell("snapshot", "first", "Docs", "--remove") == "Removed.\n"
+    assert "first" in shell("snapshots", "Docs") and "desk" in shell("snapshots")
+    assert twin.calls[:3] == [
+        ("snapshot", api.SnapshotRequest(name="first")),
+        ("snapshot", api.SnapshotRequest(name="first", folder="Docs", remove=True)),
+        ("snapshots", "Docs"),
+    ]
+    for time in ("yesterday", "2 hours ago", "2026-01-31"):
+        shell("snapshot", time, code=2)
+
+
+def test_one_looks_into_the_past_by_time_or_snapshot(twin: AgentTwin, shell: Shell) -> None:
+    assert shell("ls", "/d", "--at", "first").split()[-1] == "plan.txt"
+    assert [call for _, call in twin.calls] == [("/d", "first", ""), ("/d", "first", "photos")]
+    assert len(shell.json("ls", "/d")["entries"]) == 2
+    assert shell("cat", "/d/plan.txt", "--at", "first") == "seconds"
+    assert twin.calls[-1] == ("cat", ("/d/plan.txt", "", "first"))
+    listed = shell("diff", "/d", "--since", "first", "--until", "2026-01-31T12:00:00+01:00")
+    assert listed == "+ a\\x1b[2J\n- b\n- ... and 1 more\n1 created, 0 changed, 2 removed.\n"
+    assert twin.calls[-1] == ("compare", ("/d", "first", "2026-01-31T11:00:00+00:00"))
+    shell("diff", "/d", "--until", "first", code=2)
 
 
 def test_what_could_not_be_restored_is_named(twin: AgentTwin, shell: Shell) -> None:

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from meshsync.codec.canonical import encode
 from meshsync.content.batch import UNNAMED_CHAIN, Batch, decode_batch, encode_batch, size_bound
-from meshsync.content.record import Attr, Content, Drop, Dropped, Keep, Kind, Op, Place, Put
+from meshsync.content.record import Attr, Content, Drop, Dropped, Keep, Kind, Mark, Op, Place, Put
 from meshsync.errors import MalformedMessage
 from meshsync.ids import ROOT, ChainId, ChunkId, Dot, NodeId, dot
 from meshsync.limits import (
@@ -63,7 +63,7 @@ puts = st.builds(Put, st.none() | nodes, contents, st.booleans(), mtimes, versio
 places = st.builds(Place, nodes, parents, names, versions, paths, keeps)
 items = st.builds(Dropped, nodes, versions, st.none() | dots, st.just(-1))
 drops = st.builds(Drop, st.lists(items, min_size=1, max_size=3).map(tuple), keeps)
-ops = puts | places | drops | st.builds(Attr, nodes, st.booleans())
+ops = puts | places | drops | st.builds(Attr, nodes, st.booleans()) | st.builds(Mark, names, st.booleans())
 
 
 def round_trip(*written: Op) -> list[Op]:
@@ -194,6 +194,8 @@ OUT_OF_BOUNDS: dict[str, Op] = {
     "drop below no index": Drop((Dropped(NODE, (), None, -2),)),
     "large drop": Drop((Dropped(NODE, (), None, -1),) * (DROP_ITEMS_MAX + 1)),
     "attr of the root": Attr(ROOT, True),
+    "mark without a name": Mark(b"", True),
+    "mark of a path": Mark(b"a/b", True),
 }
 
 

@@ -121,6 +121,8 @@ class TestBlobs:
         await log.add_blobs(FOLDER, ANNA, {blob(n): 10 for n in range(1, 5)}, 100)
         await log.lease(FOLDER, [blob(1), blob(9)], 200)
         assert await log.append(FOLDER, 1, [row(2)], [blob(2)]) is None
+        assert await log.pinned(FOLDER, b"", 10) == [blob(2)]
+        assert await log.pinned(FOLDER, blob(2), 10) == await log.pinned(OTHER, b"", 10) == []
         assert sorted(await log.unleased(FOLDER, 150, 10)) == [blob(3), blob(4)]
         assert len(await log.unleased(FOLDER, 150, 1)) == 1
         everything = [blob(n) for n in range(1, 6)]

@@ -12,7 +12,7 @@ from meshsync.chunking import delta, pieces
 from meshsync.content import payload
 from meshsync.content.batch import Batch, decode_batch, encode_batch
 from meshsync.content.manifest import Item, Node, expand, parse_list, write_list
-from meshsync.content.record import Attr, Content, Drop, Dropped, Keep, Kind, Place, Put
+from meshsync.content.record import Attr, Content, Drop, Dropped, Keep, Kind, Mark, Place, Put
 from meshsync.content.seal import BlobKind, seal_chunk, unseal_chunk
 from meshsync.content.stored_list import StoredItem, open_stored_list, seal_stored_list
 from meshsync.crypto.envelope import box, unbox
@@ -120,7 +120,7 @@ def _views() -> Iterator[bytes]:
         (1, [Put(NodeId(second), file, True, 8, (second,), NodeId(first), b"g", (b"d", b"g"))]),
         (2, [Place(NodeId(second), NodeId(first), b"h", (second,), (b"d", b"h"),
                    (Keep(NodeId(second), second, first, ROOT, b"f (copy)"),)),
-             Attr(NodeId(second), True)]),
+             Attr(NodeId(second), True), Mark(b"before", True)]),
         (1, [Drop((Dropped(NodeId(first), (), first, -1), Dropped(NodeId(second), (second,), None, 0)))]),
         (0, [Place(NodeId(first), NodeId(first), b"x", (), (b"x",))]),
     ]  # fmt: skip

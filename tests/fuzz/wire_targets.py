@@ -180,6 +180,7 @@ def _relay_samples() -> Iterator[relay_messages.Message]:
     yield relay_messages.Page(1, (record,), Id, b"head")
     yield relay_messages.Follow(3, Id)
     yield relay_messages.LogGrew(b"head")
+    yield relay_messages.BlobsLost((b"b" * 32,))
     yield relay_messages.ReadMembership(1)
     yield relay_messages.MembershipPage((relay_messages.MembershipRecord(1, b"entry"),), True)
     yield relay_messages.Offer((relay_messages.Offered(Id, 5),))

@@ -90,7 +90,9 @@ class ViewModel:
             if isinstance(op, Put)
         }
         self.places = {stamp.dot: (stamp, op) for stamp, op in self.ops if isinstance(op, Place)}
-        self.keeps = [(stamp, keep) for stamp, op in self.ops if not isinstance(op, Attr) for keep in op.keeps]
+        self.keeps = [
+            (stamp, keep) for stamp, op in self.ops if isinstance(op, Put | Place | Drop) for keep in op.keeps
+        ]
         self._find_live()
         self._find_owners()
         self._find_directories()

@@ -9,7 +9,8 @@ import pytest
 
 from meshsync.agent.api_schema import HealthItem
 from meshsync.ids import BlobId
-from meshsync.limits import SAMPLE_FIRST_S
+from meshsync.limits import SAMPLE_FIRST_S, UPLOAD_LOOK_S
+from relay.upkeep import Upkeep
 from tests.support.relayed_mesh import RelayedMesh, live
 
 FIND_S = 200.0
@@ -73,6 +74,24 @@ def test_a_sample_at_the_next_start_finds_it_and_the_author_stores_it_again(how:
         assert told(mesh, 1) == [], "what is stored again is over"
 
     live(scenario, devices=1)
+
+
+@pytest.mark.parametrize("how", ["absent", "damaged"])
+def test_what_the_relay_finds_lost_by_itself_it_tells_and_a_member_brings_it_at_once(how: str) -> None:
+    async def scenario(mesh: RelayedMesh) -> None:
+        await stored(mesh, 1, 2)
+        await mesh.until(lambda: mesh.files(2) == mesh.files(1))
+        mesh.kill(1)  # who wrote it is off
+        all_blobs = pinned(mesh)
+        before = {blob: mesh.relays[0].blobs[blob] for blob in all_blobs}
+        lose(mesh, set(sorted(all_blobs)[::2]), how)
+        core = mesh.relays[0].core
+        assert core is not None
+        await Upkeep(core).step()
+        await mesh.until(lambda: lies_there(mesh, before) and mesh.state(2).not_durable == 0, 2 * UPLOAD_LOOK_S)
+        assert core.losses.of(mesh.beginning.folder) == [] and told(mesh, 2) == []
+
+    live(scenario)
 
 
 def lies_there(mesh: RelayedMesh, before: dict[BlobId, bytes]) -> bool:

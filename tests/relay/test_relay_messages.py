@@ -26,6 +26,7 @@ ALL = [
     (wire.Page(1, (LogRecord(1, b"x"),), ID, b"h"), "9401919201c40178c420" + ID.hex() + "c40168"),
     (wire.Follow(5), "9205c400"),
     (wire.LogGrew(b"h"), "91c40168"),
+    (wire.BlobsLost((b"b" * 32,)), "9191c420" + "62" * 32),
     (wire.ReadMembership(3), "9103"),
     (wire.MembershipPage((wire.MembershipRecord(1, b"x"),), True), "92919201c40178c3"),
     (wire.Offer((wire.Offered(ID, 9),)), "919192c420" + ID.hex() + "09"),
@@ -49,7 +50,7 @@ NUMBERS = {
     wire.Wanted: 107, wire.BlobUpload: 108, wire.StoredBlobs: 109, wire.Fetch: 110, wire.BlobFrame: 111,
     wire.BlobAbsent: 112, wire.ReadMembership: 113, wire.MembershipPage: 114, wire.OpenSlot: 115,
     wire.SlotOpened: 116, wire.EnterSlot: 117, wire.SlotEntered: 118, wire.SlotData: 119, wire.ListFolders: 124,
-    wire.FolderList: 125,
+    wire.FolderList: 125, wire.BlobsLost: 126,
 }  # fmt: skip
 
 

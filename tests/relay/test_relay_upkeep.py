@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import asyncio
 
+import pytest
+
 from meshsync.crypto.hashing import blob_id
 from meshsync.ids import BlobId
 from meshsync.limits import RELAY_LEASE_S
-from meshsync.wire.relay_messages import Appended, MissingBlobs, StoredBlobs
+from meshsync.wire.relay_messages import Appended, BlobsLost, Follow, LogGrew, MissingBlobs, StoredBlobs
 from relay.core import ByteBudget, Gate
-from relay.upkeep import Upkeep, collect, sweep
+from relay.inspect import check
+from relay.upkeep import BEGINNING, Upkeep, collect, sweep, verify
 from tests.metalog.log_scene import ANNA, FOLDER, entry
-from tests.relay.relay_world import RelayWorld, entry_record, open_relay, stored_record
+from tests.relay.relay_world import RelayWorld, Talk, entry_record, open_relay, stored_record
 
 
 class LaterClock:
@@ -120,3 +123,56 @@ async def test_a_budget_bounds_what_is_held_and_serves_in_order() -> None:
 
     await asyncio.gather(hold(6), hold(8), hold(2), hold(50))
     assert order == [6, 8, 2, 50]
+
+
+async def test_what_was_promised_and_is_not_there_is_told_to_followers_until_it_is_stored_again(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("relay.upkeep.RELAY_VERIFY_ITEMS_MAX", 2)
+    async with open_relay(None) as world:
+        talk, version = await world.founded(), entry(ANNA)
+        names = [b"a", b"b", b"c", b"d", b"e"]
+        await talk.upload(*names)
+        await talk.append(entry_record(version), stored_record(ANNA, version, names))
+        upkeep = Upkeep(world.core)
+        await upkeep.verify_all()
+        assert world.core.losses.of(FOLDER) == []
+        follower = await world.attached(ANNA)
+        await follower.expect(LogGrew, Follow(0))
+        await world.core.chunks.delete([blob_id(b"d"), blob_id(b"b")])
+        await upkeep.verify_all()
+        told: list[bytes] = []
+        while len(told) < 2:
+            told += await lost(follower)
+        assert sorted(told) == sorted([blob_id(b"d"), blob_id(b"b")])
+        assert await talk.upload(b"d") == StoredBlobs(1, ())
+        assert world.core.losses.of(FOLDER) == [blob_id(b"b")]
+        late = await world.attached(ANNA)
+        await late.expect(LogGrew, Follow(0))
+        assert await lost(late) == (blob_id(b"b"),)
+        await world.core.chunks.delete([blob_id(b"d")])
+        await upkeep.verify_all()
+        assert await lost(late) == await lost(follower) == (blob_id(b"d"),)
+
+
+async def lost(follower: Talk) -> tuple[bytes, ...]:
+    told = await follower.receive()
+    assert isinstance(told, BlobsLost)
+    return told.blobs
+
+
+async def test_a_check_names_what_was_promised_and_is_not_there() -> None:
+    async with open_relay(None) as world:
+        talk, version = await world.founded(), entry(ANNA)
+        await talk.upload(b"a", b"b")
+        await talk.append(entry_record(version), stored_record(ANNA, version, [b"a", b"b"]))
+        assert (await check(world.core.log, world.core.chunks)).problems == []
+        await world.core.chunks.delete([blob_id(b"b")])
+        (problem,) = (await check(world.core.log, world.core.chunks)).problems
+        assert blob_id(b"b").hex() in problem
+
+
+async def test_looking_for_what_was_promised_goes_on_where_it_was_and_ends() -> None:
+    async with open_relay(None) as world:
+        await world.founded()
+        assert await verify(world.core, BEGINNING) == BEGINNING

@@ -51,6 +51,7 @@ class SimRelay:
         self._network, self._memory, self._failed = network, memory, failed
         self._runtime: SimRuntime | None = None
         self._started: asyncio.Task[None] | None = None
+        self.core: RelayCore | None = None  # of the process that runs, or ran last
 
     def start(self) -> None:
         """Start the relay, unless it runs."""
@@ -72,6 +73,7 @@ class SimRelay:
     async def _serve(self, runtime: SimRuntime) -> None:
         chunks = ThreadedChunkStore(MemoryStore(self.blobs), runtime)
         core = RelayCore(self.keys, runtime, MemoryLog(self.log), chunks, LocalHints(), lambda: [SECRET], self.quota)
+        self.core = core
         endpoint = await MemoryEndpoint.open(runtime, self.keys, self._memory, POLICY, port_of(self.machine))
         RelayService(core, endpoint).start()
 

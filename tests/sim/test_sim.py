@@ -60,6 +60,10 @@ FOUND = (
     207328,
     236530,
     237348,
+    350708,
+    408163,
+    506304,
+    508217,
     264662,
 )
 """Seeds that failed once, beyond those that run anyway."""

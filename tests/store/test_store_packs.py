@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from meshsync.crypto.hashing import blob_id
-from meshsync.errors import BlobCorrupt, ConfigError, FormatUnsupported, StorageFull
+from meshsync.errors import BlobCorrupt, ConfigError, FormatUnsupported, NotFound, StorageFull
 from meshsync.ids import BlobId
 from meshsync.store import pack_format
 from meshsync.store.files import SystemFiles
@@ -103,6 +103,27 @@ def test_bytes_of_a_pack(tmp_path: Path) -> None:
         store.put(named(b"hello world"))
     pack = (tmp_path / "0000000000000001.pack").read_bytes()
     assert pack.hex() == GOLDEN_PACK.format(crc="6480bbed")
+
+
+def test_a_pack_that_goes_while_the_store_is_open_is_found_by_scrub_or_by_who_reads_it(tmp_path: Path) -> None:
+    with opened(tmp_path) as store:
+        store.put(BLOBS)
+        min(tmp_path.glob("*.pack")).unlink()
+        (gone, *_) = store.scrub(1 << 30).damaged
+        assert store.has([gone]) == set()
+        store.put(BLOBS)
+        assert content(store) == dict(BLOBS)
+        min(tmp_path.glob("*.pack")).unlink()
+        lost = 0
+        for blob, data in BLOBS:
+            try:
+                assert store.get(blob) == data
+            except (NotFound, BlobCorrupt):
+                lost += 1
+                assert store.has([blob]) == set()
+        assert lost
+        store.put(BLOBS)
+        assert content(store) == dict(BLOBS)
 
 
 def test_a_missing_pack_is_reported_and_refilled(tmp_path: Path) -> None:

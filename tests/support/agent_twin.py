@@ -58,6 +58,11 @@ FORMER = api.FormerMember(id="d2" * 32, name="phone", person="Rob", role="writer
 APART = api.Quarantine(
     folder="Docs", device=FORMER.id, name="phone", entries=2, files=[api.QuarantinedFile(path="plan.txt", size=7)]
 )
+SNAPSHOT = api.Snapshot(folder="Docs", name="first", time=TIME, device="desk")
+ENTRIES = [
+    api.DirectoryEntry(name="photos", kind="directory", size=0, executable=False, modified=TIME),
+    api.DirectoryEntry(name="plan.txt", kind="file", size=7, executable=False, modified=TIME),
+]
 CONTENTS = {"1": b"first", "2": b"seconds", "": b"seconds"}
 
 
@@ -209,8 +214,41 @@ class AgentTwin:
         self.calls.append(("find", (name, folder, deleted)))
         return api.VersionList(versions=VERSIONS[:1])
 
-    async def cat(self, path: str, version: str) -> AsyncIterator[bytes]:
-        self.calls.append(("cat", (path, version)))
+    async def snapshot(self, request: api.SnapshotRequest) -> api.SnapshotList:
+        self.calls.append(("snapshot", request))
+        return api.SnapshotList(snapshots=[] if request.remove else [SNAPSHOT])
+
+    async def snapshots(self, folder: str) -> api.SnapshotList:
+        self.calls.append(("snapshots", folder))
+        return api.SnapshotList(snapshots=[SNAPSHOT])
+
+    async def directory(self, path: str, at: str, after: str) -> api.Directory:
+        self.calls.append(("directory", (path, at, after)))
+        entries = [entry for entry in ENTRIES if entry.name > after]
+        return api.Directory(path=path, entries=entries[:1], more=len(entries) > 1)
+
+    async def compare(self, path: str, since: str, until: str) -> api.Differences:
+        self.calls.append(("compare", (path, since, until)))
+        return api.Differences(path=path, created=["a\x1b[2J"], changed=[], removed=["b"], counts=[1, 0, 2])
+
+    async def undo(self, request: api.UndoRequest, progress: Progress) -> api.UndoResult:
+        self.calls.append(("undo", request))
+        done = api.Undone(
+            folder="f" * 64,
+            name="Docs",
+            restored=2,
+            size=7,
+            removals=1,
+            failed=len(self.skipped),
+            changed=["plan.txt"],
+            removed=["PAY\x1b[2J"],
+            skipped=self.skipped,
+            built_on=[api.Skipped(path="b", why="changed by laptop afterwards: it stays as it is")],
+        )
+        return api.UndoResult(folders=[done])
+
+    async def cat(self, path: str, version: str, at: str) -> AsyncIterator[bytes]:
+        self.calls.append(("cat", (path, version, at) if at else (path, version)))
         if version not in CONTENTS:
             raise NotFound("there is no such version", path=path, next_step=f"meshsync log {path}")
         yield CONTENTS[version][:3]
