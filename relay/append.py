@@ -10,6 +10,7 @@ from meshsync.limits import RELAY_APPEND_TRIES_MAX, RELAY_LEASE_S
 from meshsync.metalog.membership_entry import open_membership
 from meshsync.metalog.receipt import make_receipt
 from meshsync.metalog.record_log import GENESIS_HEAD, LogRecord, RecordKind, next_head
+from meshsync.metalog.retire import Retire
 from meshsync.wire.relay_messages import (
     AlreadyThere,
     Appended,
@@ -22,7 +23,7 @@ from meshsync.wire.relay_messages import (
 )
 from relay.access import Right, proves_invitation, right_of
 from relay.core import RelayCore
-from relay.drivers.base import Moved, NotHeld, OverQuota, Row
+from relay.drivers.base import LetGo, Moved, NotHeld, OverQuota, Row
 from relay.records import Parsed, parse
 from relay.sequencer import Facts, FolderView, Sequencer, SignReceipt, only_admission
 
@@ -81,7 +82,8 @@ async def _try(
     sequencer = Sequencer(view, facts, _signer(core, view.folder))
     outcomes: list[Outcome] = [one if isinstance(one, RecordRefused) else sequencer.decide(one) for one in parsed]
     if sequencer.rows:
-        match await core.log.append(view.folder, view.index, sequencer.rows, sequencer.pins):
+        let_go = LetGo(retires=tuple(sequencer.cancelled))
+        match await core.log.append(view.folder, view.index, sequencer.rows, sequencer.pins, let_go, sequencer.revived):
             case Moved() | NotHeld():
                 return None
             case OverQuota(bytes_free):
@@ -105,12 +107,16 @@ async def _facts(core: RelayCore, folder: FolderId, device: DeviceId, good: Sequ
     if listed:
         held = await held_blobs(core, folder, sorted(listed))
         await core.log.lease(folder, held, core.now_s() + RELAY_LEASE_S)
+    retires = await core.log.retires(folder) if any(isinstance(one.body, Retire) for one in good) else ()
     return Facts(
+        relay=core.keys.device,
         known=await core.log.find(folder, references),
         places=frozenset(await core.log.places(folder, places)) if places else frozenset(),
         absent={one.id: tuple(blob for blob in one.blobs() if blob not in held) for one in good if one.blobs()},
         presenter=device,
         now_s=core.now_s(),
+        grace_s=core.grace_s,
+        open_retires=frozenset(retire.id for retire in retires),
     )
 
 

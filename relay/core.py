@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 
 from meshsync.crypto.identity import DeviceKeys
 from meshsync.ids import FolderId
-from meshsync.limits import RELAY_FETCH_BYTES_MAX, RELAY_UPLOAD_BYTES_MAX
+from meshsync.limits import RELAY_FETCH_BYTES_MAX, RELAY_GRACE_S, RELAY_UPLOAD_BYTES_MAX
 from meshsync.metalog.head import sign_head
 from meshsync.runtime import Runtime
 from relay.drivers.base import ChunkStore, HintBus, MetadataLog
@@ -78,7 +78,8 @@ class Gate:
 
 @dataclass(slots=True)
 class RelayCore:
-    """Keys, storage and bounds. `secrets` returns the invitations in force, 16 bytes each."""
+    """Keys, storage and bounds. `secrets` returns the invitations in force, 16 bytes each. `grace_s`: for how many
+    seconds of running what owners let go of is kept at least."""
 
     keys: DeviceKeys
     runtime: Runtime
@@ -87,6 +88,7 @@ class RelayCore:
     hints: HintBus
     secrets: Callable[[], Iterable[bytes]]
     folder_bytes_max: int
+    grace_s: int = RELAY_GRACE_S
     views: FolderViews = field(init=False)
     uploads: ByteBudget = field(default_factory=lambda: ByteBudget(RELAY_UPLOAD_BYTES_MAX))
     fetches: ByteBudget = field(default_factory=lambda: ByteBudget(RELAY_FETCH_BYTES_MAX))

@@ -11,6 +11,7 @@ from meshsync.metalog.record_log import GENESIS_HEAD, LogRecord, RecordKind, nex
 from meshsync.metalog.stored import open_stored
 from relay.config import RelayConfig
 from relay.drivers.base import ChunkStore, MetadataLog, Row
+from relay.ledger import read_ledger
 
 
 @dataclass(slots=True)
@@ -42,12 +43,13 @@ async def check(log: MetadataLog, chunks: ChunkStore) -> Finding:
 
 
 async def _check_folder(log: MetadataLog, chunks: ChunkStore, folder: FolderId, finding: Finding) -> None:
+    ledger = await read_ledger(log, folder)
     head, index = GENESIS_HEAD, 0
     while rows := await log.read(folder, index + 1, RECORDS_PAGE_BYTES_MAX, RECORDS_PAGE_ITEMS_MAX):
         promised: set[BlobId] = set()
         for row in rows:
             head, index = _follow(row, head, index)
-            if row.kind == RecordKind.STORED:
+            if row.kind == RecordKind.STORED and row.id not in ledger.dead:
                 promised.update(open_stored(row.data, folder).blobs)
         finding.records += len(rows)
         finding.blobs += len(promised)

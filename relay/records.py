@@ -25,15 +25,16 @@ from meshsync.metalog.checkpoint import Checkpoint, open_checkpoint
 from meshsync.metalog.entry import OpenedEntry, open_entry, parse_entry
 from meshsync.metalog.membership_entry import OpenedMembership, open_membership
 from meshsync.metalog.record_log import LogRecord, RecordKind, record_id
+from meshsync.metalog.retire import Retire, open_retire
 from meshsync.metalog.stored import StoredRecord, open_stored
 from meshsync.wire.relay_messages import Code, RecordRefused
 
-Body: TypeAlias = OpenedEntry | StoredRecord | OpenedMembership | Checkpoint
+Body: TypeAlias = OpenedEntry | StoredRecord | OpenedMembership | Checkpoint | Retire
 
 
 @dataclass(frozen=True, slots=True)
 class Parsed:
-    """A record, its id, and its verified content; None for a receipt or a kind that is unknown here."""
+    """A record, its id, and its verified content; None for what a relay signs, or a kind that is unknown here."""
 
     record: LogRecord
     id: RecordId
@@ -51,6 +52,8 @@ class Parsed:
                 return {self.id, checkpoint.membership} | {RecordId(head.entry) for head in checkpoint.vector}
             case OpenedMembership() as membership:
                 return {self.id, RecordId(membership.body.prev)}
+            case Retire() as retire:
+                return {self.id, retire.membership, *retire.records, *retire.cancels}
             case None:
                 return {self.id}
 
@@ -87,6 +90,8 @@ def _open(record: LogRecord, folder: FolderId) -> Body | None:
             return open_stored(record.data, folder)
         case RecordKind.CHECKPOINT:
             return open_checkpoint(record.data, folder)
+        case RecordKind.RETIRE:
+            return open_retire(record.data, folder)
         case RecordKind.MEMBERSHIP:
             opened = open_membership(record.data)
             if opened.folder != folder:

@@ -1,4 +1,5 @@
-"""What a relay does by itself: scrub, look for what it promised, remove blobs that nobody needs, give back their space.
+"""What a relay does by itself: scrub, look for what it promised, carry out what owners let go of, remove blobs that
+nobody needs, give back their space.
 
 Invariant: a blob is removed from the store only when no folder holds it, and never while an upload is being noted.
 """
@@ -19,6 +20,7 @@ from meshsync.limits import (
 )
 from meshsync.store.base import ScrubReport
 from relay.core import RelayCore
+from relay.retiring import carry_out
 
 Place: TypeAlias = tuple[FolderId, bytes]
 """A folder, and the blob after which to go on."""
@@ -27,7 +29,7 @@ BEGINNING: Final[Place] = (FolderId(b""), b"")
 
 
 async def collect(core: RelayCore) -> int:
-    """Remove blobs whose lease has ended and that no STORED record lists; return how many left the store."""
+    """Remove blobs whose lease has ended and that no STORED record keeps; return how many left the store."""
     removed = 0
     for folder in await core.log.folders():
         while True:
@@ -95,6 +97,7 @@ class Upkeep:
         while True:
             await self._core.runtime.sleep(RELAY_UPKEEP_INTERVAL_S)
             try:
+                await self._core.log.wait(int(RELAY_UPKEEP_INTERVAL_S))
                 await self.step()
                 self.trouble = ""
             except MeshsyncError as error:
@@ -108,6 +111,7 @@ class Upkeep:
 
     async def step(self) -> ScrubReport:
         """Do one step now."""
+        await carry_out(self._core)
         await collect(self._core)
         _, self._swept = await sweep(self._core, self._swept)
         await self._core.chunks.compact(RELAY_COMPACT_PACKS)

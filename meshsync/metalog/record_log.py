@@ -33,6 +33,8 @@ class RecordKind(enum.IntEnum):
     MEMBERSHIP = 3
     RECEIPT = 4
     CHECKPOINT = 5
+    RETIRE = 6
+    COLLECTED = 7
 
 
 class LogRecord(Record, frozen=True):

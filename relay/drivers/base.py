@@ -1,15 +1,15 @@
 """What the relay needs of its storage: a metadata log, a chunk store, a hint bus. Chosen by URL in `relay.config`.
 
-Invariant: a call that returned is durable. Shard key is the folder: every call but `folders`, `claimed` and `enrolled`
-concerns one folder and is one transaction. One contract suite (`tests/contracts/test_relay_drivers_contract.py`) holds
-every driver.
+Invariant: a call that returned is durable. Shard key is the folder: every call but `folders`, `claimed`, `enrolled` and
+`wait` concerns one folder and is one transaction. One contract suite
+(`tests/contracts/test_relay_drivers_contract.py`) holds every driver.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Final, Protocol
 
 from meshsync.ids import BlobId, DeviceId, FolderId, RecordId
 from meshsync.store.base import ScrubReport, Usage
@@ -28,7 +28,8 @@ class Place:
 class Row:
     """One record of a folder's log. `index` counts from 1; `head` is the chained hash that includes this record.
 
-    `enrols` is the device that a membership entry makes a member although it is never there.
+    `enrols` is the device that a membership entry makes a member although it is never there. `wait_s`: of a retire
+    record, for how many seconds it is not carried out.
     """
 
     index: int
@@ -38,15 +39,38 @@ class Row:
     head: bytes
     place: Place | None = None
     enrols: DeviceId | None = None
+    wait_s: int = 0
 
 
 @dataclass(frozen=True, slots=True)
 class Known:
-    """What is kept of a record to answer questions about it: its index, kind and place."""
+    """What is kept of a record to answer questions about it; `dead` is a stored record that keeps nothing any more."""
 
     index: int
     kind: int
     place: Place | None
+    dead: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class OpenRetire:
+    """A retire record that is neither carried out nor cancelled; it is not carried out for another `left_s` seconds."""
+
+    id: RecordId
+    left_s: int
+
+
+@dataclass(frozen=True, slots=True)
+class LetGo:
+    """What an append ends: `retires` are carried out or cancelled, the stored records `records` keep nothing any more,
+    `blobs` are kept for as long as they are leased."""
+
+    retires: tuple[RecordId, ...] = ()
+    records: tuple[RecordId, ...] = ()
+    blobs: tuple[BlobId, ...] = ()
+
+
+NOTHING: Final = LetGo()
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,13 +117,26 @@ class MetadataLog(Protocol):
         """Return the folder's state, None if it does not exist."""
 
     async def append(
-        self, folder: FolderId, after: int, rows: Sequence[Row], pins: Sequence[BlobId] = ()
+        self,
+        folder: FolderId,
+        after: int,
+        rows: Sequence[Row],
+        pins: Sequence[BlobId] = (),
+        let_go: LetGo = NOTHING,
+        revived: Sequence[RecordId] = (),
     ) -> Moved | OverQuota | NotHeld | None:
         """Append `rows`, numbered from `after` + 1, if `after` is still the folder's last index; None on success.
 
         Rows with a place are charged to the folder and to their author. `pins` are the blobs that STORED records among
-        `rows` list: they are kept until the folder lets go of them; if one is not held, nothing is written.
+        `rows`, and the dead ones `revived`, list: they are kept until `let_go` names them; if one is not held, nothing
+        is written. All of it happens or nothing does.
         """
+
+    async def retires(self, folder: FolderId) -> list[OpenRetire]:
+        """Return the open retire records of `folder`, in the order of the log."""
+
+    async def wait(self, seconds: int) -> None:
+        """Count `seconds`, during which the relay ran, towards what open retire records of all folders wait for."""
 
     async def read(
         self, folder: FolderId, start: int, bytes_max: int, items_max: int, kinds: Sequence[int] = ()

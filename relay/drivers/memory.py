@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from meshsync.ids import BlobId, DeviceId, FolderId, RecordId
-from relay.drivers.base import FolderState, Known, Moved, NotHeld, OverQuota, Row
+from meshsync.metalog.record_log import RecordKind
+from relay.drivers.base import NOTHING, FolderState, Known, LetGo, Moved, NotHeld, OpenRetire, OverQuota, Row
 
 
 @dataclass(slots=True)
@@ -24,6 +25,7 @@ class _Folder:
     known: dict[RecordId, Known] = field(default_factory=dict)
     blobs: dict[BlobId, _Blob] = field(default_factory=dict)
     charges: dict[DeviceId, int] = field(default_factory=dict)
+    retires: dict[RecordId, int] = field(default_factory=dict)
 
     @property
     def free(self) -> int:
@@ -38,6 +40,8 @@ class _Folder:
             self.known[row.id] = Known(row.index, row.kind, row.place)
             if row.place is not None:
                 self.charge(row.place.device, len(row.data))
+            if row.kind == RecordKind.RETIRE:
+                self.retires[row.id] = row.wait_s
 
 
 class MemoryLog:
@@ -63,7 +67,13 @@ class MemoryLog:
         return FolderState(len(held.rows), held.rows[-1].head, sum(held.charges.values()), held.allowed)
 
     async def append(
-        self, folder: FolderId, after: int, rows: Sequence[Row], pins: Sequence[BlobId] = ()
+        self,
+        folder: FolderId,
+        after: int,
+        rows: Sequence[Row],
+        pins: Sequence[BlobId] = (),
+        let_go: LetGo = NOTHING,
+        revived: Sequence[RecordId] = (),
     ) -> Moved | OverQuota | NotHeld | None:
         held = self.contents[folder]
         if len(held.rows) != after:
@@ -74,9 +84,24 @@ class MemoryLog:
         if lost:
             return NotHeld(tuple(sorted(lost)))
         held.insert(rows)
+        for retire in let_go.retires:
+            held.retires.pop(retire, None)
+        for dead, records in ((True, let_go.records), (False, revived)):
+            for record in records:
+                held.known[record] = replace(held.known[record], dead=dead)
+        for blob in let_go.blobs:
+            if blob in held.blobs:
+                held.blobs[blob].pinned = False
         for blob in pins:
             held.blobs[blob].pinned = True
         return None
+
+    async def retires(self, folder: FolderId) -> list[OpenRetire]:
+        return [OpenRetire(name, left_s) for name, left_s in self._held(folder).retires.items()]
+
+    async def wait(self, seconds: int) -> None:
+        for held in self.contents.values():
+            held.retires = {name: max(0, left_s - seconds) for name, left_s in held.retires.items()}
 
     async def read(
         self, folder: FolderId, start: int, bytes_max: int, items_max: int, kinds: Sequence[int] = ()

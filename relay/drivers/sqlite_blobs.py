@@ -55,6 +55,11 @@ def pin(db: sqlite3.Connection, folder: int, blobs: Sequence[BlobId]) -> None:
     db.executemany("UPDATE blobs SET pinned = 1 WHERE folder = ? AND id = ?", [(folder, blob) for blob in blobs])
 
 
+def unpin(db: sqlite3.Connection, folder: int, blobs: Sequence[BlobId]) -> None:
+    """Keep `blobs` for as long as they are leased."""
+    db.executemany("UPDATE blobs SET pinned = 0 WHERE folder = ? AND id = ?", [(folder, blob) for blob in blobs])
+
+
 def unleased(db: sqlite3.Connection, folder: int | None, now_s: int, items_max: int) -> list[BlobId]:
     """Return blobs that nothing keeps."""
     rows = db.execute(

@@ -14,9 +14,21 @@ from typing import Any, TypeVar, cast
 
 from meshsync.ids import BlobId, DeviceId, FolderId, RecordId
 from meshsync.limits import RELAY_COMMIT_CHANGES_MAX, STORE_LOOKUP_ITEMS_MAX
+from meshsync.metalog.record_log import RecordKind
 from meshsync.runtime import Runtime
 from relay.drivers import sqlite_blobs
-from relay.drivers.base import FolderState, Known, Moved, NotHeld, OverQuota, Place, Row
+from relay.drivers.base import (
+    NOTHING,
+    FolderState,
+    Known,
+    LetGo,
+    Moved,
+    NotHeld,
+    OpenRetire,
+    OverQuota,
+    Place,
+    Row,
+)
 from relay.drivers.batching import Batcher
 from relay.drivers.sqlite_schema import open_database, typed
 
@@ -59,7 +71,13 @@ class SqliteLog:
         return FolderState(*rows[0]) if rows else None
 
     async def append(
-        self, folder: FolderId, after: int, rows: Sequence[Row], pins: Sequence[BlobId] = ()
+        self,
+        folder: FolderId,
+        after: int,
+        rows: Sequence[Row],
+        pins: Sequence[BlobId] = (),
+        let_go: LetGo = NOTHING,
+        revived: Sequence[RecordId] = (),
     ) -> Moved | OverQuota | NotHeld | None:
         def change(db: sqlite3.Connection) -> Moved | OverQuota | NotHeld | None:
             number = _known_number(db, folder)
@@ -72,10 +90,21 @@ class SqliteLog:
             if lost:
                 return NotHeld(tuple(sorted(lost)))
             _insert(db, number, rows)
+            _end(db, number, let_go, revived)
             sqlite_blobs.pin(db, number, pins)
             return None
 
         return await self._change(change)
+
+    async def retires(self, folder: FolderId) -> list[OpenRetire]:
+        sql = "SELECT id, left_s FROM retires WHERE folder = (SELECT number FROM folders WHERE id = ?) ORDER BY idx"
+        return [OpenRetire(RecordId(name), left_s) for name, left_s in await self._read(sql, folder)]
+
+    async def wait(self, seconds: int) -> None:
+        def change(db: sqlite3.Connection) -> None:
+            db.execute("UPDATE retires SET left_s = max(0, left_s - ?) WHERE left_s > 0", (seconds,))
+
+        await self._change(change)
 
     async def read(
         self, folder: FolderId, start: int, bytes_max: int, items_max: int, kinds: Sequence[int] = ()
@@ -87,13 +116,13 @@ class SqliteLog:
         for start in range(0, len(asked), STORE_LOOKUP_ITEMS_MAX):
             group = asked[start : start + STORE_LOOKUP_ITEMS_MAX]
             marks = ",".join("?" * len(group))
-            for record, index, kind, device, chain, seq in await self._read(
-                "SELECT id, idx, kind, device, chain, seq FROM records"
+            for record, index, kind, device, chain, seq, dead in await self._read(
+                "SELECT id, idx, kind, device, chain, seq, dead FROM records"
                 f" WHERE folder = (SELECT number FROM folders WHERE id = ?) AND id IN ({marks})",
                 folder,
                 *group,
             ):
-                found[RecordId(record)] = Known(index, kind, _place(device, chain, seq))
+                found[RecordId(record)] = Known(index, kind, _place(device, chain, seq), bool(dead))
         return found
 
     async def places(self, folder: FolderId, places: Iterable[tuple[bytes, int]]) -> set[tuple[bytes, int]]:
@@ -235,6 +264,8 @@ def _insert(db: sqlite3.Connection, number: int, rows: Sequence[Row]) -> None:
         )
         if row.place is not None:
             sqlite_blobs.charge(db, number, row.place.device, len(row.data))
+        if row.kind == RecordKind.RETIRE:
+            db.execute("INSERT INTO retires VALUES(?, ?, ?, ?)", (number, row.id, row.index, row.wait_s))
         if row.enrols is not None:
             db.execute(
                 "INSERT OR IGNORE INTO enrolled(device, folder) SELECT ?, id FROM folders WHERE number = ?",
@@ -243,3 +274,13 @@ def _insert(db: sqlite3.Connection, number: int, rows: Sequence[Row]) -> None:
     if rows:
         last = rows[-1]
         db.execute("UPDATE folders SET last = ?, head = ? WHERE number = ?", (last.index, last.head, number))
+
+
+def _end(db: sqlite3.Connection, number: int, let_go: LetGo, revived: Sequence[RecordId]) -> None:
+    """Carry out what an append ends, and what it makes alive again."""
+    db.executemany("DELETE FROM retires WHERE folder = ? AND id = ?", [(number, name) for name in let_go.retires])
+    for dead, records in ((1, let_go.records), (0, revived)):
+        db.executemany(
+            "UPDATE records SET dead = ? WHERE folder = ? AND id = ?", [(dead, number, name) for name in records]
+        )
+    sqlite_blobs.unpin(db, number, let_go.blobs)

@@ -13,16 +13,20 @@ from pathlib import Path
 from meshsync.errors import FormatUnsupported, IntegrityError, ResourceError, StorageFull, TransientError
 from meshsync.limits import RELAY_LOG_BUSY_S
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 _ENROLLED = """
 CREATE TABLE enrolled(device BLOB NOT NULL, folder BLOB NOT NULL, PRIMARY KEY(device, folder)) WITHOUT ROWID;
+"""
+_RETIRES = """
+CREATE TABLE retires(folder INTEGER NOT NULL, id BLOB NOT NULL, idx INTEGER NOT NULL, left_s INTEGER NOT NULL,
+                     PRIMARY KEY(folder, idx)) WITHOUT ROWID;
 """
 _SCHEMA = """
 CREATE TABLE folders(number INTEGER PRIMARY KEY, id BLOB NOT NULL UNIQUE, last INTEGER NOT NULL, head BLOB NOT NULL,
                      used INTEGER NOT NULL, allowed INTEGER NOT NULL);
 CREATE TABLE records(folder INTEGER NOT NULL, idx INTEGER NOT NULL, id BLOB NOT NULL, kind INTEGER NOT NULL,
                      head BLOB NOT NULL, device BLOB, chain BLOB, seq INTEGER, data BLOB NOT NULL,
-                     UNIQUE(folder, idx), UNIQUE(folder, id));
+                     dead INTEGER NOT NULL DEFAULT 0, UNIQUE(folder, idx), UNIQUE(folder, id));
 CREATE INDEX records_by_kind ON records(folder, kind, idx);
 CREATE INDEX records_by_place ON records(folder, chain, seq) WHERE seq > 0;
 CREATE TABLE blobs(folder INTEGER NOT NULL, id BLOB NOT NULL, size INTEGER NOT NULL, device BLOB NOT NULL,
@@ -33,6 +37,8 @@ CREATE INDEX blobs_unpinned ON blobs(folder, leased_until) WHERE pinned = 0;
 CREATE TABLE charges(folder INTEGER NOT NULL, device BLOB NOT NULL, bytes INTEGER NOT NULL, PRIMARY KEY(folder, device))
     WITHOUT ROWID;
 """
+
+_TO_DEAD = "ALTER TABLE records ADD COLUMN dead INTEGER NOT NULL DEFAULT 0;"
 
 
 def open_database(path: Path) -> sqlite3.Connection:
@@ -47,17 +53,20 @@ def open_database(path: Path) -> sqlite3.Connection:
             db.execute("PRAGMA synchronous = FULL")
             (version,) = db.execute("PRAGMA user_version").fetchone()
             if version == 0:
-                db.executescript(
-                    f"BEGIN IMMEDIATE; {_SCHEMA} {_ENROLLED} PRAGMA user_version = {SCHEMA_VERSION}; COMMIT;"
-                )
-            elif version == 1:  # nothing in such a log enrols anybody: the relay that wrote it refused the entry
-                db.executescript(f"BEGIN IMMEDIATE; {_ENROLLED} PRAGMA user_version = {SCHEMA_VERSION}; COMMIT;")
+                _make(db, _SCHEMA + _ENROLLED + _RETIRES)
+            elif version in (1, 2):
+                # Nothing in the log of 1 enrols anybody: the relay that wrote it refused the entry.
+                _make(db, (_ENROLLED if version == 1 else "") + _TO_DEAD + _RETIRES)
             elif version != SCHEMA_VERSION:
                 raise FormatUnsupported(f"the metadata log has schema {version}, not {SCHEMA_VERSION}", path=str(path))
         except (sqlite3.Error, FormatUnsupported):
             db.close()
             raise
     return db
+
+
+def _make(db: sqlite3.Connection, statements: str) -> None:
+    db.executescript(f"BEGIN IMMEDIATE; {statements} PRAGMA user_version = {SCHEMA_VERSION}; COMMIT;")
 
 
 @contextmanager

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import sqlite3
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -12,10 +13,23 @@ import pytest
 from meshsync.crypto.hashing import blob_id
 from meshsync.errors import BlobCorrupt, FormatUnsupported
 from meshsync.ids import BlobId, DeviceId, FolderId, RecordId
+from meshsync.metalog.record_log import RecordKind
 from meshsync.runtime import SystemRuntime
 from meshsync.store.memory import MemoryStore
 from meshsync.store.packs import PackStore
-from relay.drivers.base import ChunkStore, FolderState, Known, MetadataLog, Moved, NotHeld, OverQuota, Place, Row
+from relay.drivers.base import (
+    ChunkStore,
+    FolderState,
+    Known,
+    LetGo,
+    MetadataLog,
+    Moved,
+    NotHeld,
+    OpenRetire,
+    OverQuota,
+    Place,
+    Row,
+)
 from relay.drivers.hints import LocalHints
 from relay.drivers.memory import MemoryLog
 from relay.drivers.packs import ThreadedChunkStore
@@ -60,6 +74,37 @@ class TestLog:
     async def test_of_concurrent_appends_one_wins(self, log: MetadataLog) -> None:
         answers = await asyncio.gather(*(log.append(FOLDER, 1, [row(2)]) for _ in range(20)))
         assert sorted(answers, key=str) == [Moved(2)] * 19 + [None]
+
+    async def test_retire_records_wait_until_they_are_over(self, log: MetadataLog) -> None:
+        two, three = replace(row(2, RecordKind.RETIRE), wait_s=10), replace(row(3, RecordKind.RETIRE), wait_s=30)
+        await log.append(FOLDER, 1, [two, three])
+        assert await log.retires(FOLDER) == [OpenRetire(two.id, 10), OpenRetire(three.id, 30)]
+        await log.wait(20)
+        assert await log.retires(FOLDER) == [OpenRetire(two.id, 0), OpenRetire(three.id, 10)]
+        await log.append(FOLDER, 3, [row(4)], (), LetGo(retires=(two.id,)))
+        assert await log.retires(FOLDER) == [OpenRetire(three.id, 10)] and await log.retires(OTHER) == []
+
+    async def test_what_is_let_go_of_is_not_pinned_any_more_and_comes_alive_again(self, log: MetadataLog) -> None:
+        await log.add_blobs(FOLDER, ANNA, {blob(1): 5, blob(2): 5}, leased_until_s=0)
+        await log.append(FOLDER, 1, [row(2, RecordKind.STORED)], [blob(1), blob(2)])
+        let_go = LetGo(records=(row(2).id,), blobs=(blob(1), blob(9)))
+        await log.append(FOLDER, 2, [row(3)], (), let_go)
+        assert await log.find(FOLDER, [row(2).id]) == {row(2).id: Known(2, RecordKind.STORED, None, dead=True)}
+        assert await log.pinned(FOLDER, b"", 9) == [blob(2)] and await log.unleased(FOLDER, 1, 9) == [blob(1)]
+        await log.append(FOLDER, 3, [row(4)], [blob(1)], revived=[row(2).id])
+        assert not (await log.find(FOLDER, [row(2).id]))[row(2).id].dead
+        assert await log.pinned(FOLDER, b"", 9) == [blob(1), blob(2)]
+
+    async def test_nothing_is_let_go_of_where_the_log_has_moved(self, log: MetadataLog) -> None:
+        await log.add_blobs(FOLDER, ANNA, {blob(1): 5}, leased_until_s=0)
+        retire = replace(row(2, RecordKind.RETIRE), wait_s=10)
+        await log.append(FOLDER, 1, [retire], [blob(1)])
+        assert await log.append(FOLDER, 1, [row(2)], (), LetGo((retire.id,), (row(1).id,), (blob(1),))) == Moved(2)
+        assert await log.append(FOLDER, 2, [row(3)], [blob(7)], LetGo((retire.id,), (), (blob(1),))) == NotHeld(
+            (blob(7),)
+        )
+        assert await log.retires(FOLDER) == [OpenRetire(retire.id, 10)]
+        assert await log.pinned(FOLDER, b"", 9) == [blob(1)]
 
     async def test_pages_are_bounded_and_never_empty_before_the_end(self, log: MetadataLog) -> None:
         rows = [row(index, data=bytes(100)) for index in range(2, 8)]
@@ -167,18 +212,26 @@ async def test_a_log_survives_a_restart(tmp_path: Path) -> None:
     runtime.close()
 
 
-async def test_a_log_of_before_enrolments_is_opened_and_keeps_what_it_holds(tmp_path: Path) -> None:
+BEFORE_RETIRES = "DROP TABLE retires; ALTER TABLE records DROP COLUMN dead; PRAGMA user_version = 2;"
+BEFORE_ENROLMENTS = f"{BEFORE_RETIRES} DROP TABLE enrolled; PRAGMA user_version = 1;"
+
+
+@pytest.mark.parametrize("older", [BEFORE_RETIRES, BEFORE_ENROLMENTS])
+async def test_a_log_of_an_older_build_is_opened_and_keeps_what_it_holds(tmp_path: Path, older: str) -> None:
     runtime = SystemRuntime()
     log = SqliteLog(tmp_path / "log.sqlite", runtime)
     await log.create_folder(FOLDER, ANNA, 1000, row(1))
     await log.close()
     with sqlite3.connect(tmp_path / "log.sqlite") as db:
-        db.executescript("DROP TABLE enrolled; PRAGMA user_version = 1;")
+        db.executescript(older)
     db.close()
     log = SqliteLog(tmp_path / "log.sqlite", runtime)
     assert await log.folders() == [FOLDER] and await log.enrolled(BEN, b"", 9) == []
     await log.append(FOLDER, 1, [Row(2, RecordId(b"2" * 32), 3, b"data", b"h" * 32, None, BEN)])
     assert await log.enrolled(BEN, b"", 9) == [FOLDER]
+    await log.append(FOLDER, 2, [row(3, RecordKind.RETIRE)], (), LetGo(records=(row(1).id,)))
+    assert await log.retires(FOLDER) == [OpenRetire(row(3).id, 0)]
+    assert (await log.find(FOLDER, [row(1).id]))[row(1).id].dead
     await log.close()
     runtime.close()
 

@@ -25,7 +25,20 @@ from meshsync.wire.relay_messages import (
 from relay.drivers.base import Known, Place
 from relay.records import Parsed, parse
 from relay.sequencer import Facts, FolderView, Sequencer
-from tests.metalog.log_scene import ANNA, BEN, CARA, EPOCH, EXPIRES_S, FOLDER, TICKET, Folder, chain, entry, epoch
+from tests.metalog.log_scene import (
+    ANNA,
+    BEN,
+    CARA,
+    EPOCH,
+    EXPIRES_S,
+    FOLDER,
+    RELAY,
+    TICKET,
+    Folder,
+    chain,
+    entry,
+    epoch,
+)
 from tests.relay.relay_world import entry_record, membership_record, stored_part, stored_record
 
 
@@ -47,7 +60,7 @@ class Log:
     ) -> list[Outcome]:
         opened = [parse(record, FOLDER) for record in records]
         lacking = {one.id: tuple(absent) for one in opened if isinstance(one, Parsed) and absent}
-        facts = Facts(self.known, frozenset(self.places), lacking, presenter, now_s)
+        facts = Facts(RELAY.device, self.known, frozenset(self.places), lacking, presenter, now_s, grace_s=0)
         sequencer = Sequencer(self.view, facts, lambda record, index, head: b"receipt")
         outcomes: list[Outcome] = [one if isinstance(one, RecordRefused) else sequencer.decide(one) for one in opened]
         for row in sequencer.rows:
