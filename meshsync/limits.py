@@ -291,6 +291,14 @@ FETCH_LOCAL_CHUNKS: Final = 32  # chunks looked for on this device in one thread
 FETCH_DELTA_CHUNKS_MAX: Final = 8  # of FETCH_LOCAL_CHUNKS; with more of them missing no deltas are asked for
 FOLDER_KEYS_BYTES_MAX: Final = 1 * MIB  # the key file of a folder: 64 bytes for each epoch
 FETCH_WINDOW_CHUNKS: Final = 192  # chunks of one file asked for and not yet written: 12 MiB at the mean size
+ELAPSED_MARK_S: Final = 3600  # between two notes of how long the log here is: hours are what a policy names
+ELAPSED_MARKS_MAX: Final = 10_000  # such notes of one folder: the last 200 days by the hour, older ones less closely
+ELAPSED_BYTES_MAX: Final = MIB  # these notes: 20 bytes each
+ELAPSED_PAUSE_S: Final = 7 * 24 * 3600  # a pause of the agent counts as a week at most: its end may be a wrong clock
+LET_GO_S: Final = 24 * 3600.0  # between two looks for versions that the policy keeps no longer
+LET_GO_FIRST_S: Final = 900.0  # from the link with a relay to the first look: devices are not on for long every day
+LET_GO_WAIT_S: Final = 300.0  # that a user waits for the relays to take what `gc` lets go of
+
 
 # --- folder --------------------------------------------------------------------------------------------------
 FOLDER_LISTING_ENTRIES_MAX: Final = 2_000_000  # names of one directory held while it is sorted: about 200 MiB

@@ -14,6 +14,7 @@ from functools import partial
 from typing import Any, Protocol
 
 from meshsync.agent.changes import Changes
+from meshsync.agent.collecting import Collecting
 from meshsync.agent.conversation import RelayConversation
 from meshsync.agent.durability import Durability, UploadPlace
 from meshsync.agent.fetcher import Fetcher
@@ -94,6 +95,10 @@ class RelayedFolder(Protocol):
         """What relays are owed."""
 
     @property
+    def collecting(self) -> Collecting:
+        """Lets go of versions that the policy keeps no longer."""
+
+    @property
     def paused(self) -> bool:
         """Whether nothing is exchanged about the folder."""
 
@@ -157,6 +162,9 @@ class FolderAtKeeper:
                     self._folder.reader(self._keeper).run(self._link),
                     self._append(appended),
                     self._upload(appended),
+                    self._folder.collecting.serve(
+                        self._link, self._folder.reader(self._keeper), self._folder.uploader(self._keeper)
+                    ),
                 )
             except MeshsyncError as error:
                 if self._folder.watch.is_convicted(self._keeper):

@@ -15,6 +15,7 @@ from typing import TypeVar
 
 from meshsync.agent.applying import ActionRunner, Applied
 from meshsync.agent.chunk_server import ChunkServer
+from meshsync.agent.collecting import Collecting
 from meshsync.agent.counters import Counters
 from meshsync.agent.durability import Durability
 from meshsync.agent.faults import Faults
@@ -42,6 +43,7 @@ from meshsync.agent.relay_sampler import RelaySampler
 from meshsync.agent.relay_watch import RelayWatch
 from meshsync.agent.replica import Replica
 from meshsync.agent.resolver import Resolver
+from meshsync.agent.retired import Retired
 from meshsync.agent.safeguard import Safeguard
 from meshsync.agent.sought import Sought, Sources
 from meshsync.agent.spares import path_of_spare
@@ -151,6 +153,7 @@ class Folder:
         self.chunk_rows: ChunkRows = self._store.chunks
         self.synced = SyncedTree(self._store.synced())
         self.durability = Durability(runtime, self.replica, self.synced.rows, self.peers, self.watch.convicted)
+        self.collecting = Collecting(runtime, self.replica, self.relay_rows, self.chunk_rows)
         self._partial = PartialRows(self.database)
         self._local = LocalChunks(self.chunk_rows, self._read_ranges, self._place_of, self.keys, self._stale)
         self.fetcher = Fetcher(runtime, self._open_answer, self._fetched, self._note_damaged)
@@ -528,9 +531,27 @@ class Folder:
         """Return the one reader of that relay's log."""
         if relay not in self._readers:
             self._readers[relay] = RelayReader(
-                self._runtime, relay, self.replica, self.relay_rows, self.chunk_rows, self, self.watch
+                self._runtime,
+                relay,
+                self.replica,
+                self.relay_rows,
+                self.chunk_rows,
+                self,
+                self.watch,
+                self.retired(relay),
             )
         return self._readers[relay]
+
+    def retired(self, relay: DeviceId) -> Retired:
+        """Return who hears what is kept no longer at that relay."""
+        return Retired(
+            self._runtime,
+            relay,
+            self.replica,
+            self.relay_rows,
+            self.chunk_rows,
+            lambda blobs: self.content_lost(relay, blobs),
+        )
 
     def sampler(self, relay: DeviceId) -> RelaySampler:
         """Return who looks whether that relay still has what it acknowledged."""

@@ -60,7 +60,7 @@ def made_by(moment_ns: int, now_ns: int) -> Point:
 
 def before(replica: Replica, entry: EntryId) -> Point:
     """Return what the author of `entry` knew when it was signed. Blocks."""
-    past = past_of([_linked(opened) for opened, _ in _entries(replica)], entry)
+    past = past_of([linked_of(opened) for opened, _ in entries_of(replica)], entry)
     return lambda linked, batch: linked.id in past
 
 
@@ -72,8 +72,8 @@ def present(entry: Linked, batch: Batch | None) -> bool:
 def views(replica: Replica, *points: Point) -> list[View]:
     """Return the view at each point; each was made for this call."""
     made = [(point, View()) for point in points]
-    for entry, time in _entries(replica):
-        batch, linked = _read(replica, entry), _linked(entry)
+    for entry, time in entries_of(replica):
+        batch, linked = readable(replica, entry), linked_of(entry)
         for point, view in made:
             if point(linked, batch):
                 _take(replica, view, entry, time, () if batch is None else batch.ops)
@@ -86,10 +86,10 @@ def views_without(
     """Return the present view, the view as if `devices` (None: all) had done nothing after `since_ns`, and what others
     built on that."""
     moments, without, now, then = Moments(now_ns), Without(), View(), View()
-    for entry, time in _entries(replica):
-        batch, chain, seq = _read(replica, entry), entry.chain, entry.envelope.seq
+    for entry, time in entries_of(replica):
+        batch, chain, seq = readable(replica, entry), entry.chain, entry.envelope.seq
         ops: Sequence[Op] = () if batch is None else batch.ops
-        made = moments.add(_linked(entry), 0 if batch is None else batch.time_ns)
+        made = moments.add(linked_of(entry), 0 if batch is None else batch.time_ns)
         _take(replica, now, entry, time, ops)
         if made > since_ns and (devices is None or entry.device in devices):
             without.undo(chain, seq, ops)
@@ -139,17 +139,19 @@ def _take(replica: Replica, view: View, entry: OpenedEntry, time: int, ops: Sequ
         view.apply(delivered)
 
 
-def _entries(replica: Replica) -> Iterator[tuple[OpenedEntry, int]]:
+def entries_of(replica: Replica) -> Iterator[tuple[OpenedEntry, int]]:
+    """Yield every entry of the log here with its Lamport time, in causal order. Blocks."""
     for row in replica.log_rows.entries():
         envelope = decode(Envelope, row.envelope, ENTRY_ENVELOPE_BYTES_MAX)
         yield OpenedEntry(row.id, row.chain, envelope, SignedEntry(row.envelope, row.signature, row.payload)), row.time
 
 
-def _linked(entry: OpenedEntry) -> Linked:
+def linked_of(entry: OpenedEntry) -> Linked:
+    """Return the entry's place among the others."""
     return Linked(entry.id, links(entry.envelope.prev, (EntryId(head.entry) for head in entry.envelope.seen)))
 
 
-def _read(replica: Replica, entry: OpenedEntry) -> Batch | None:
+def readable(replica: Replica, entry: OpenedEntry) -> Batch | None:
     """Return the operations of an entry, None if they count for nothing."""
     if entry.id in replica.quarantined:
         return None

@@ -20,6 +20,7 @@ from meshsync.agent.conversation import RelayConversation
 from meshsync.agent.relay_inspection import inspect
 from meshsync.agent.relay_watch import RelayWatch
 from meshsync.agent.replica import Replica
+from meshsync.agent.retired import Retired
 from meshsync.content.stored_list import open_stored_list
 from meshsync.errors import AccessError, IntegrityError, MalformedMessage, PeerError
 from meshsync.ids import BlobId, ChunkId, DeviceId, Dot, RecordId, dot_parts, short
@@ -66,6 +67,7 @@ class RelayReader:
         chunks: ChunkRows,
         events: ReaderEvents,
         watch: RelayWatch,
+        retired: Retired,
     ) -> None:
         self._runtime = runtime
         self._relay = relay
@@ -74,6 +76,7 @@ class RelayReader:
         self._chunks = chunks
         self._events = events
         self._watch = watch
+        self._retired = retired
         self._is_inspected = False
         self._head: LogHead | None = None  # the relay's last answer
         self.cursor = rows.cursor(relay) or RelayCursor(0, GENESIS_HEAD, b"")
@@ -270,6 +273,13 @@ class RelayReader:
                     for odd in await self._runtime.in_thread(self.take_receipts, data, places):
                         self._watch.hear_receipt(self._relay, odd)
                     self._events.versions_durable()
+                case RecordKind.RETIRE:
+                    for (index, _), one in zip(places, data, strict=True):
+                        await self._retired.take_retire(one, membership or self._replica.membership, index)
+                case RecordKind.COLLECTED:
+                    for one in data:
+                        await self._retired.take_collected(one)
+                    self._events.versions_durable()
                 case _:
                     pass
         except (AccessError, IntegrityError, PeerError) as error:
@@ -339,6 +349,7 @@ class RelayReader:
             stored = open_stored(record, self._replica.folder)
             with self._replica.database.transaction():
                 self._replica.log_rows.put_receipt(RecordId(receipt.record), data)
+                self._retired.revive(RecordId(receipt.record))
                 self._replica.versions.mark_stored(self._relay, [Dot(name) for name in stored.dots])
                 self._replica.versions.mark_gone(self._relay, self._own_of(stored.device, stored.gone))
         return odd

@@ -9,7 +9,7 @@ that was away, from one that has it.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 
@@ -333,6 +333,16 @@ class Uploader:
         if lost:
             await self._runtime.in_thread(self._forget, lost)
         return not lost
+
+    async def append_again(
+        self, conversation: RelayConversation, items: Mapping[ChunkId, StoredItem], dots: Sequence[Dot]
+    ) -> bool:
+        """Store another record for `dots`, whose `items` are there; return whether it was taken.
+
+        Raises as `upload`.
+        """
+        record = await self._runtime.in_thread(self._make_record, dict(items), dots)
+        return await self._append(conversation, [record])
 
     def _forget(self, lost: list[bytes]) -> None:
         with self._replica.database.transaction():

@@ -112,6 +112,16 @@ class ChunkRows:
             ((chunk, relay, row.blob, row.epoch, row.size) for chunk, row in rows),
         )
 
+    def held_in(self, relay: DeviceId, blobs: Sequence[BlobId]) -> set[ChunkId]:
+        """Return the chunks that are known to be in these blobs of `relay`."""
+        found: set[ChunkId] = set()
+        for start in range(0, len(blobs), SQL_VALUES_MAX):
+            page = blobs[start : start + SQL_VALUES_MAX]
+            marks = ",".join("?" * len(page))
+            rows = self._db.execute(f"SELECT chunk FROM blob WHERE relay = ? AND blob IN ({marks})", (relay, *page))
+            found.update(ChunkId(chunk) for (chunk,) in rows)
+        return found
+
     def forget_blobs(self, relay: DeviceId, blobs: Sequence[BlobId]) -> None:
         """Forget which chunks these blobs of `relay` hold."""
         for start in range(0, len(blobs), SQL_VALUES_MAX):

@@ -77,6 +77,10 @@ class LogRows:
                 return
             after = rows[-1][9]
 
+    def count_entries(self) -> int:
+        """Return how many entries there are."""
+        return int(self._db.execute("SELECT count(*) FROM entry")[0][0])
+
     def entry(self, entry: EntryId) -> EntryRow | None:
         """Return one entry, or None."""
         rows = self._db.execute(self._SELECT + "WHERE e.id = ?", (entry,))

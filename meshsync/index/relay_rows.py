@@ -68,23 +68,14 @@ class RelayRows:
             )
         ]
 
-    def unseen_stored(self, relay: DeviceId, limit: int) -> list[tuple[RecordId, bytes]]:
-        """Return (id, data) of up to `limit` stored records that the relay lacks."""
-        return [
-            (RecordId(record), data)
-            for record, data in self._db.execute(
-                "SELECT id, data FROM stored t WHERE NOT EXISTS"
-                " (SELECT 1 FROM relay_seen s WHERE s.relay = ? AND s.id = t.id) LIMIT ?",
-                (relay, limit),
-            )
-        ]
-
     def stored_at(self, relay: DeviceId) -> list[tuple[RecordId, bytes]]:
-        """Return (id, bytes) of the stored records that are in the relay's log."""
+        """Return (id, bytes) of the stored records in the relay's log that keep what they list."""
         return [
             (RecordId(record), bytes(data))
             for record, data in self._db.execute(
-                "SELECT t.id, t.data FROM relay_seen s JOIN stored t ON t.id = s.id WHERE s.relay = ?", (relay,)
+                "SELECT t.id, t.data FROM relay_seen s JOIN stored t ON t.id = s.id WHERE s.relay = ?1"
+                " AND NOT EXISTS (SELECT 1 FROM let_go g WHERE g.relay = ?1 AND g.id = s.id)",
+                (relay,),
             )
         ]
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Final
 
-VERSION: Final = 6
+VERSION: Final = 7
 
 SAFEGUARDS: Final = """
 -- what the safeguards weigh: files taken away lately, holds that wait for the user
@@ -41,7 +41,8 @@ CREATE TABLE stored_part (relay BLOB NOT NULL, list BLOB NOT NULL, record BLOB N
 PER_RELAY: Final = """
 -- relays for which is kept which versions they lack; one that is not here was never asked
 CREATE TABLE accounted (relay BLOB PRIMARY KEY) WITHOUT ROWID;
--- versions that no receipt of the relay covers; `gone`: its author has declared there that nobody can give it any more
+-- versions that no receipt of the relay covers. `gone`: 1, its author has declared there that nobody can give it any
+-- more; 2, an owner let go of it
 CREATE TABLE unstored (
     dot BLOB NOT NULL,
     relay BLOB NOT NULL,
@@ -107,7 +108,29 @@ _TO_RELAY_LOG: Final = f"""
 UPDATE relay SET cursor = 0, head = zeroblob(32);
 """
 
-UPGRADES: Final = {1: SAFEGUARDS, 2: STORED_PARTS, 3: _TO_PER_RELAY, 4: _TO_STORED_EARLY, 5: _TO_RELAY_LOG}
+RETIRES: Final = """
+-- what owners let go of at each relay, in the order of its log. `state`: 0 waits, 1 was carried out, 2 was cancelled
+CREATE TABLE retire (
+    relay BLOB NOT NULL,
+    position INTEGER NOT NULL,
+    id BLOB NOT NULL,
+    data BLOB NOT NULL,
+    since_ns INTEGER NOT NULL,
+    state INTEGER NOT NULL DEFAULT 0,
+    PRIMARY KEY (relay, id)
+) WITHOUT ROWID;
+-- stored records that keep nothing any more at a relay
+CREATE TABLE let_go (relay BLOB NOT NULL, id BLOB NOT NULL, PRIMARY KEY (relay, id)) WITHOUT ROWID;
+"""
+
+UPGRADES: Final = {
+    1: SAFEGUARDS,
+    2: STORED_PARTS,
+    3: _TO_PER_RELAY,
+    4: _TO_STORED_EARLY,
+    5: _TO_RELAY_LOG,
+    6: RETIRES,
+}
 """What brings an index of a version to the next one."""
 
 TABLES: Final = (
@@ -171,4 +194,5 @@ CREATE TABLE list (id BLOB PRIMARY KEY, data BLOB NOT NULL) WITHOUT ROWID;
     + PER_RELAY
     + STORED_EARLY
     + RELAY_LOG
+    + RETIRES
 )

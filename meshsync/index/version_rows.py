@@ -10,6 +10,8 @@ from meshsync.index.database import Database
 from meshsync.limits import SQL_VALUES_MAX
 
 _COLUMNS = "v.dot, v.node, v.position, v.time_ns, v.change, v.path, v.content, v.mtime_ns"
+LET_GO = 2
+"""What `gone` is of a version that an owner let go of."""
 CONTENTLESS = ("renamed", "deleted")
 _CONTENTLESS = str(CONTENTLESS)
 _NOTE_EARLY = "INSERT OR {} INTO stored_early SELECT ?1, ?2, ?3 WHERE NOT EXISTS (SELECT 1 FROM version WHERE dot = ?1)"
@@ -50,7 +52,8 @@ class VersionRows:
         rows = list(rows)
         self._db.execute_many(
             "INSERT OR IGNORE INTO unstored (dot, relay, position, gone)"
-            " SELECT ?1, a.relay, ?2, EXISTS (SELECT 1 FROM stored_early s WHERE s.dot = ?1 AND s.relay = a.relay)"
+            " SELECT ?1, a.relay, ?2, coalesce((SELECT max(s.gone) FROM stored_early s"
+            " WHERE s.dot = ?1 AND (s.relay = a.relay OR s.gone = 2)), 0)"
             " FROM accounted a WHERE NOT EXISTS (SELECT 1 FROM version WHERE dot = ?1) AND NOT EXISTS"
             " (SELECT 1 FROM stored_early s WHERE s.dot = ?1 AND s.relay = a.relay AND s.gone = 0)"
             " AND NOT (?3 AND EXISTS (SELECT 1 FROM chain c JOIN entry e ON e.chain = c.number"
@@ -73,7 +76,8 @@ class VersionRows:
             if relay not in known:
                 self._db.execute("INSERT INTO accounted VALUES (?)", (relay,))
                 self._db.execute(
-                    "INSERT OR IGNORE INTO unstored (dot, relay, position) SELECT dot, ?, position FROM version",
+                    "INSERT OR IGNORE INTO unstored (dot, relay, position, gone) SELECT v.dot, ?, v.position,"
+                    " 2 * EXISTS (SELECT 1 FROM unstored u WHERE u.dot = v.dot AND u.gone = 2) FROM version v",
                     (relay,),
                 )
                 self.revision += 1
@@ -109,8 +113,33 @@ class VersionRows:
         """Note that `relay` lacks these versions for good, unless it has them: their author has nothing of them."""
         dots = list(dots)
         self.account([relay])
-        self._db.execute_many("UPDATE unstored SET gone = 1 WHERE dot = ? AND relay = ?", ((d, relay) for d in dots))
+        self._db.execute_many(
+            "UPDATE unstored SET gone = 1 WHERE dot = ? AND relay = ? AND gone = 0", ((d, relay) for d in dots)
+        )
         self._db.execute_many(_NOTE_EARLY.format("IGNORE"), ((dot, relay, 1) for dot in dots))
+        self.revision += 1
+
+    def let_go(self, relay: DeviceId, dots: Iterable[Dot], hidden: Collection[Dot]) -> None:
+        """Note that `relay` keeps these versions no more, as an owner wanted it: nobody brings them there again.
+
+        What is not `hidden` is brought again all the same, by whoever has it.
+        """
+        for dot in dots:
+            gone = LET_GO if dot in hidden else 0
+            self._db.execute(
+                "INSERT INTO unstored (dot, relay, position, gone) SELECT dot, ?2, position, ?3 FROM version"
+                " WHERE dot = ?1 ON CONFLICT DO UPDATE SET gone = excluded.gone",
+                (dot, relay, gone),
+            )
+            self._db.execute(_NOTE_EARLY.format("REPLACE"), (dot, relay, LET_GO))
+        self.revision += 1
+
+    def bring_no_more(self, dots: Iterable[Dot], yes: bool = True) -> None:
+        """Note that these versions are to be let go of: relays that lack them are not brought them; or no longer so."""
+        before, after = (0, LET_GO) if yes else (LET_GO, 0)
+        self._db.execute_many(
+            "UPDATE unstored SET gone = ? WHERE dot = ? AND gone = ?", ((after, dot, before) for dot in dots)
+        )
         self.revision += 1
 
     def owed(
