@@ -15,7 +15,7 @@ from typing import Any, TypeVar, cast
 
 import msgspec
 
-from meshsync.agent import api_recovery
+from meshsync.agent import api_recovery, api_retention
 from meshsync.agent import api_schema as api
 from meshsync.agent.jobs import Jobs
 from meshsync.agent.operations import Operations, Progress
@@ -251,6 +251,19 @@ async def _snapshot(call: Call) -> api.Schema:
     return _job(call, "snapshot", lambda progress: call.operations.snapshot(request))
 
 
+async def _retention(call: Call) -> api.Schema:
+    return await call.operations.retention(call.query.get("folder", ""))
+
+
+async def _set_retention(call: Call) -> api.Schema:
+    return await call.operations.set_retention(call.request(api_retention.RetentionRequest))
+
+
+async def _collect(call: Call) -> api.Schema:
+    request = call.request(api_retention.CollectRequest)
+    return _job(call, "collect", lambda progress: call.operations.collect(request))
+
+
 async def _directory(call: Call) -> api.Schema:
     path = absolute(call.query.get("path", ""))
     return await call.operations.directory(path, call.query.get("at", ""), call.query.get("after", ""))
@@ -307,6 +320,14 @@ ROUTES: tuple[Route, ...] = (
         query={"deleted": "true: only paths that are gone now", **_FOLDER},
     ),
     _get("/snapshots", "snapshots", "The snapshots of folders", api.SnapshotList, _snapshots, query=_FOLDER),
+    _get(
+        "/retention",
+        "retention",
+        "How long folders keep versions",
+        api_retention.RetentionList,
+        _retention,
+        query=_FOLDER,
+    ),
     _get(
         "/directory",
         "directory",
@@ -421,6 +442,23 @@ ROUTES: tuple[Route, ...] = (
         _snapshot,
         request=api.SnapshotRequest,
         result=api.SnapshotList,
+    ),
+    _post(
+        "/retention",
+        "setRetention",
+        "Set how long a folder keeps versions",
+        api_retention.RetentionList,
+        _set_retention,
+        request=api_retention.RetentionRequest,
+    ),
+    _post(
+        "/collections",
+        "collect",
+        "Let go of versions that are kept no longer",
+        api.Job,
+        _collect,
+        request=api_retention.CollectRequest,
+        result=api_retention.CollectResult,
     ),
     _post(
         "/undo",

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from typing import Protocol
 
-from meshsync.agent import api_recovery
+from meshsync.agent import api_recovery, api_retention
 from meshsync.agent import api_schema as api
 
 
@@ -109,6 +109,18 @@ class Operations(Protocol):
 
     async def snapshots(self, folder: str) -> api.SnapshotList:
         """Return the snapshots of `folder` (empty: all). Raises NotFound."""
+
+    async def retention(self, folder: str) -> api_retention.RetentionList:
+        """Return how long `folder` (empty: each) keeps versions, and what waits to be let go of. Raises NotFound."""
+
+    async def set_retention(self, request: api_retention.RetentionRequest) -> api_retention.RetentionList:
+        """Set how long a folder keeps versions; return it. Raises NotFound, RoleForbids (not an owner's device)."""
+
+    async def collect(self, request: api_retention.CollectRequest) -> api_retention.CollectResult:
+        """Have relays let go of versions that are kept no longer; `dry_run`: only say which these are.
+
+        Raises NotFound, RoleForbids, FormatUnsupported (the policy is a newer build's).
+        """
 
     async def directory(self, path: str, at: str, after: str) -> api.Directory:
         """Return what was in the directory `path` at a time or snapshot (empty: now), from the name after `after` on.

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from meshsync.agent import (
     api_recovery,
+    api_retention,
     browsing,
     handouts_report,
     held_report,
@@ -19,6 +20,7 @@ from meshsync.agent import (
     recovery_report,
     resolving,
     restoring_report,
+    retention_report,
     snapshots,
     status_report,
     undoing_report,
@@ -259,6 +261,15 @@ class Service:
 
     async def snapshots(self, folder: str) -> api.SnapshotList:
         return snapshots.snapshots(self._agent, folder)
+
+    async def retention(self, folder: str) -> api_retention.RetentionList:
+        return await self._agent.runtime.in_thread(retention_report.retention, self._agent, folder)
+
+    async def set_retention(self, request: api_retention.RetentionRequest) -> api_retention.RetentionList:
+        return await retention_report.set_retention(self._agent, request)
+
+    async def collect(self, request: api_retention.CollectRequest) -> api_retention.CollectResult:
+        return await retention_report.collect(self._agent, request)
 
     async def directory(self, path: str, at: str, after: str) -> api.Directory:
         return await self._agent.runtime.in_thread(browsing.directory, self._agent, path, at, after)

@@ -38,6 +38,8 @@ COMMANDS = {  # name: (module, one line of help); the help stands here so that l
     "snapshot": ("snapshot", "Give the folder as it is a name."),
     "snapshots": ("snapshot", "List the snapshots."),
     "ls": ("snapshot", "List a directory as it is or was."),
+    "retention": ("retention", "Show or set how long versions are kept."),
+    "gc": ("retention", "Let go of versions that are kept no longer."),
     "undo": ("undo", "Undo what a device did; keep all else."),
     "recovery": ("recovery", "Be ready to lose every device."),
     "recover": ("recovery", "Bring all folders back with a recovery sheet."),

@@ -11,6 +11,7 @@ from typing import Any
 import msgspec
 import pytest
 
+from meshsync.agent import api_retention
 from meshsync.agent import api_schema as api
 from meshsync.cli.main import COMMANDS, run
 from tests.support.agent_twin import FOLDER, HELD, TICKET, TIME, AgentTwin, serving
@@ -455,3 +456,43 @@ def test_options_are_taken_from_the_environment_by_the_name_that_is_typed(
     monkeypatch.setenv("MESHSYNC_MEMBERS_VERIFY", "desk")
     assert "MEMBER" in shell("members", "Docs", "--verify", "")  # what is typed counts more
     assert "MEMBER" not in shell("members", "Docs")
+
+
+def test_retention_is_shown_and_set(twin: AgentTwin, shell: Shell) -> None:
+    told = shell("retention")
+    assert "Docs keeps versions: all 30 days, daily 1 year, monthly forever." in told
+    assert "stays at a relay for 14 days" in told and "let go of 12 versions at relay nas" in told
+    assert "\x1b" not in told
+    shell("retention", "Docs", "--all", "2w", "--hourly", "36 hours", "--monthly", "forever", "--floor", "30d")
+    keeps = api_retention.Times(all=14 * 86400, hourly=36 * 3600, monthly=None, floor=30 * 86400)
+    assert twin.calls == [
+        ("retention", ""),
+        ("set_retention", api_retention.RetentionRequest(folder="Docs", keeps=keeps)),
+    ]
+    assert "Docs keeps every version." in shell("retention", "Docs", "--all", "forever")
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("--all", "30d"),
+        ("Docs", "--daily", "1y"),
+        ("Docs", "--all", "soon"),
+        ("Docs", "--all", "1d", "--floor", "forever"),
+    ],
+)
+def test_a_retention_that_says_too_little_is_refused(twin: AgentTwin, shell: Shell, arguments: tuple[str, ...]) -> None:
+    shell("retention", *arguments, code=2)
+    assert twin.calls == []
+
+
+def test_gc_tells_what_would_go_and_what_each_relay_was_told(twin: AgentTwin, shell: Shell) -> None:
+    told = shell("gc", "Docs", "--dry-run")
+    assert "Docs: 3 versions of 2 files, 3.0 MiB" in told and "would go" in told and "relay" not in told
+    assert "\x1b" not in told and "  b\n" in told
+    told = shell("gc")
+    assert "relay nas: was told of 3 versions." in told and "relay far: it cannot be reached now" in told
+    assert twin.calls == [
+        ("collect", api_retention.CollectRequest(folder="Docs", dry_run=True)),
+        ("collect", api_retention.CollectRequest()),
+    ]

@@ -8,7 +8,9 @@ import threading
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
-from meshsync.agent import api_recovery
+import msgspec
+
+from meshsync.agent import api_recovery, api_retention
 from meshsync.agent import api_schema as api
 from meshsync.agent.events import EventRing
 from meshsync.agent.home import Home
@@ -57,6 +59,15 @@ MEMBER = api.Member(
 FORMER = api.FormerMember(id="d2" * 32, name="phone", person="Rob", role="writer", left=False, by="laptop", when=TIME)
 APART = api.Quarantine(
     folder="Docs", device=FORMER.id, name="phone", entries=2, files=[api.QuarantinedFile(path="plan.txt", size=7)]
+)
+RETENTION = api_retention.Retention(
+    folder=FOLDER.id,
+    name=FOLDER.name,
+    keeps=api_retention.Times(all=30 * 86400, daily=365 * 86400, monthly=None, floor=14 * 86400),
+    may_set=True,
+    waiting=[
+        api_retention.Retiring(relay="relay nas", device="d\x1b[2Jsk", versions=12, since="2026-01-31T12:00:00+00:00")
+    ],
 )
 SNAPSHOT = api.Snapshot(folder="Docs", name="first", time=TIME, device="desk")
 ENTRIES = [
@@ -221,6 +232,36 @@ class AgentTwin:
     async def snapshots(self, folder: str) -> api.SnapshotList:
         self.calls.append(("snapshots", folder))
         return api.SnapshotList(snapshots=[SNAPSHOT])
+
+    async def retention(self, folder: str) -> api_retention.RetentionList:
+        self.calls.append(("retention", folder))
+        return api_retention.RetentionList(folders=[RETENTION])
+
+    async def set_retention(self, request: api_retention.RetentionRequest) -> api_retention.RetentionList:
+        self.calls.append(("set_retention", request))
+        return api_retention.RetentionList(folders=[msgspec.structs.replace(RETENTION, keeps=request.keeps)])
+
+    async def collect(self, request: api_retention.CollectRequest) -> api_retention.CollectResult:
+        self.calls.append(("collect", request))
+        told = [
+            api_retention.Let(relay="relay nas", versions=3),
+            api_retention.Let(relay="relay far", problem="it cannot be reached now; it is told when it can"),
+        ]
+        return api_retention.CollectResult(
+            folders=[
+                api_retention.Collected(
+                    folder=FOLDER.id,
+                    name=FOLDER.name,
+                    versions=3,
+                    files=2,
+                    size=3 << 20,
+                    oldest="2026-01-31T12:00:00+00:00",
+                    newest="2026-02-28T12:00:00+00:00",
+                    paths=["a\x1b[2J", "b"],
+                    relays=[] if request.dry_run else told,
+                )
+            ]
+        )
 
     async def directory(self, path: str, at: str, after: str) -> api.Directory:
         self.calls.append(("directory", (path, at, after)))
