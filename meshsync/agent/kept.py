@@ -5,7 +5,9 @@ Invariant: what is given was checked chunk by chunk; nothing in the area is chan
 
 from __future__ import annotations
 
+import contextlib
 import os
+import threading
 from collections.abc import Collection, Iterable, Iterator
 from pathlib import Path
 from stat import S_ISREG
@@ -48,33 +50,56 @@ class KeptFile:
             yield piece
 
 
+class KeptArea:
+    """What was set aside in the folder at `root` when it is first looked into; for many questions, by any threads.
+
+    It is walked once, and a file read once, if its size is one that is asked for.
+    """
+
+    def __init__(self, root: Path, keys: FolderKeys, params: CutParams) -> None:
+        self._top = root / os.fsdecode(CONTROL_NAME) / os.fsdecode(KEPT_NAME)
+        self._keys, self._params = keys, params
+        self._by_size: dict[int, list[Path]] | None = None
+        self._read: dict[int, dict[Content, KeptFile]] = {}
+        self._lock = threading.Lock()
+
+    def find(self, content: Content) -> KeptFile | None:
+        """Return a file with `content`, None if there is none."""
+        with self._lock:
+            if self._by_size is None:
+                self._by_size = self._walk()
+            if content.size not in self._read:
+                self._read[content.size] = dict(self._contents(self._by_size.get(content.size, ())))
+            return self._read[content.size].get(content)
+
+    def _walk(self) -> dict[int, list[Path]]:
+        found: dict[int, list[Path]] = {}
+        for directory, _, names in os.walk(self._top):
+            for name in sorted(names):
+                path = Path(directory, name)
+                with contextlib.suppress(OSError):  # what cannot be read is not here
+                    status = path.lstat()
+                    if S_ISREG(status.st_mode):
+                        found.setdefault(status.st_size, []).append(path)
+        return found
+
+    def _contents(self, paths: Iterable[Path]) -> Iterator[tuple[Content, KeptFile]]:
+        for path in paths:
+            with contextlib.suppress(OSError), path.open("rb") as file:
+                windows = iter(lambda file=file: file.read(FOLDER_READ_WINDOW_BYTES), b"")  # type: ignore[misc]
+                content, chunks = content_of(windows, self._keys, self._params)
+                yield content, KeptFile(path, self._keys, chunks)
+
+
 def find_kept(root: Path, content: Content, keys: FolderKeys, params: CutParams) -> KeptFile | None:
     """Return a file with `content` that was set aside in the folder at `root`, None if there is none."""
-    return next((file for _, file in _found(root, {content}, keys, params)), None)
+    return KeptArea(root, keys, params).find(content)
 
 
 def kept_of(root: Path, wanted: Collection[Content], keys: FolderKeys, params: CutParams) -> set[Content]:
     """Return which of `wanted` were set aside in the folder at `root`. Reads only files of the size of one of them."""
-    return {content for content, _ in _found(root, wanted, keys, params)} if wanted else set()
-
-
-def _found(
-    root: Path, wanted: Collection[Content], keys: FolderKeys, params: CutParams
-) -> Iterator[tuple[Content, KeptFile]]:
-    sizes = {content.size for content in wanted}
-    for directory, _, names in os.walk(root / os.fsdecode(CONTROL_NAME) / os.fsdecode(KEPT_NAME)):
-        for name in sorted(names):
-            path = Path(directory) / name
-            try:
-                status = path.lstat()
-                if not S_ISREG(status.st_mode) or status.st_size not in sizes:
-                    continue
-                with path.open("rb") as file:
-                    found, chunks = content_of(iter(lambda: file.read(FOLDER_READ_WINDOW_BYTES), b""), keys, params)
-            except OSError:
-                continue  # what cannot be read is not here
-            if found in wanted:
-                yield found, KeptFile(path, keys, chunks)
+    area = KeptArea(root, keys, params)
+    return {content for content in wanted if area.find(content) is not None}
 
 
 def content_of(windows: Iterable[bytes], keys: FolderKeys, params: CutParams) -> tuple[Content, Chunks]:

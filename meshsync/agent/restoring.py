@@ -21,7 +21,7 @@ from meshsync.agent.daemon import Agent
 from meshsync.agent.folder import Folder, check_present
 from meshsync.agent.folder_loop import FolderLoop
 from meshsync.agent.gate import Gate
-from meshsync.agent.kept import find_kept
+from meshsync.agent.kept import KeptArea
 from meshsync.agent.observer import display
 from meshsync.agent.operations import Progress
 from meshsync.agent.past import Was
@@ -43,12 +43,19 @@ class Restored:
     skipped: list[tuple[TreePath, str]] = field(default_factory=list)
 
 
-async def version_pieces(agent: Agent, folder: Folder, content: Content, path: str) -> AsyncIterator[bytes]:
-    """Yield a content in order; `path` is for display.
+def kept_area(folder: Folder) -> KeptArea:
+    """Return what was set aside on this disk, as it is when it is first asked."""
+    return KeptArea(folder.root_path, folder.keys(), folder.cut_params)
+
+
+async def version_pieces(
+    agent: Agent, folder: Folder, content: Content, path: str, area: KeptArea | None = None
+) -> AsyncIterator[bytes]:
+    """Yield a content in order; `path` is for display. `area` is what was set aside, where many are asked for.
 
     Raises SourceUnavailable if a piece cannot be had in CAT_WAIT_S.
     """
-    kept = await agent.runtime.in_thread(find_kept, folder.root_path, content, folder.keys(), folder.cut_params)
+    kept = await agent.runtime.in_thread((area or kept_area(folder)).find, content)
     if kept is not None:
         for kept_piece in kept.pieces():
             yield kept_piece
@@ -87,7 +94,7 @@ async def write_out(
     target = to / (os.fsdecode(inside[-1]) if inside else folder.root_path.name)
     await agent.runtime.in_thread(must_be_free, target)
     temporary = to / f".meshsync-restore-{agent.runtime.random_bytes(8).hex()}"
-    total, done = sum(was.content.size for was in wanted), 0
+    total, done, area = sum(was.content.size for was in wanted), 0, kept_area(folder)
     try:
         await agent.runtime.in_thread(lambda: to.mkdir(parents=True, exist_ok=True))
         if not inside:
@@ -100,7 +107,7 @@ async def write_out(
                 path.symlink_to(os.fsdecode(was.content.target))
             else:
                 with _Written(path, was) as file:
-                    async for piece in version_pieces(agent, folder, was.content, display(was.path)):
+                    async for piece in version_pieces(agent, folder, was.content, display(was.path), area):
                         await agent.runtime.in_thread(file.write, piece)
                         done += len(piece)
                         progress(done, total)
@@ -174,8 +181,9 @@ class InPlace:
         self.done.unchanged += sum(map(self._placer.is_so, batch))
         self._count(sum(was.content.size for was in batch) - sum(was.content.size for was in to_write))
         staged: dict[TreePath, StagedFile] = {}
+        area = kept_area(self._folder)  # anew for each batch: the one before may have set aside what this one needs
         tasks = [
-            self._agent.runtime.spawn(self._stage(was, staged), "restore")
+            self._agent.runtime.spawn(self._stage(was, staged, area), "restore")
             for was in to_write
             if self._placer.needs_content(was)
         ]
@@ -227,12 +235,12 @@ class InPlace:
                 except MeshsyncError as error:
                     self.done.skipped.append((path, error.what))
 
-    async def _stage(self, was: Was, staged: dict[TreePath, StagedFile]) -> tuple[TreePath, str]:
+    async def _stage(self, was: Was, staged: dict[TreePath, StagedFile], area: KeptArea) -> tuple[TreePath, str]:
         in_thread, offset = self._agent.runtime.in_thread, 0
         async with self._room:
             try:
                 await in_thread(self._create, was, staged)
-                async for piece in version_pieces(self._agent, self._folder, was.content, display(was.path)):
+                async for piece in version_pieces(self._agent, self._folder, was.content, display(was.path), area):
                     await in_thread(self._write, staged[was.path], offset, piece)
                     offset += len(piece)
                     self._count(len(piece))

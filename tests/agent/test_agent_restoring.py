@@ -264,3 +264,27 @@ async def test_what_cannot_be_is_refused_with_what_to_do(tmp_path: Path) -> None
             await restore(desk, desk.tree, at=between)
         done = await restore(desk, desk.tree / "large.bin", at=between, to=str(tmp_path / "out"))
         assert Path(done.restored_to).read_bytes() == LARGE
+
+
+async def test_what_was_set_aside_is_looked_through_once_for_many_files(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each restore sets aside what it replaces: looking through all of it for each file would take ever longer."""
+    async with open_mesh(tmp_path) as mesh:
+        await mesh.start_relay()
+        laptop = await mesh.start("laptop")
+        for number in range(40):
+            (laptop.tree / f"file {number}").write_bytes(b"first %d" % number)
+        await laptop.share()
+        await synced(laptop)
+        await laptop.service.snapshot(api.SnapshotRequest(name="first"))
+        for number in range(40):
+            (laptop.tree / f"file {number}").write_bytes(b"other %d" % number)
+        await laptop.service.rescan("")
+        await synced(laptop)
+        walked: list[Path] = []
+        walk = os.walk
+        monkeypatch.setattr("meshsync.agent.kept.os.walk", lambda top: walked.append(top) or walk(top))
+        done = await restore(laptop, laptop.tree, at="first")
+        assert done.files == 40 and (laptop.tree / "file 7").read_bytes() == b"first 7"
+        assert len(walked) == 1

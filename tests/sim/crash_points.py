@@ -21,7 +21,13 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from meshsync.agent.folder import Folder
+from meshsync.agent.history import unpack_content
+from meshsync.agent.past import before, views
+from meshsync.content.record import Kind, Mark
 from meshsync.errors import MeshsyncError
+from meshsync.metalog.membership_entry import SetPolicy
+from meshsync.metalog.retention_policy import RetentionPolicy, pack_policy
 from tests.sim import checks
 from tests.sim.acts import Plan
 from tests.sim.checks import Wrong
@@ -64,6 +70,8 @@ class Scenario:
     """`before` is what lies on device 1 at first; `acts` happen at rest. The steps of `machine` are counted (0: relay).
 
     `apart`: the devices act without a link between them, and meet after it. `joins`: device 2 begins by joining.
+    `history` happens at rest, one after the other, before anything is counted. `lets_go`: device 1 lets go of versions
+    all the time, and the relay carries it out at once, with a wall clock that runs a day in each second.
     """
 
     machine: int
@@ -73,6 +81,8 @@ class Scenario:
     joins: bool = False
     apart: bool = False
     conflict: bool = False
+    history: tuple[Callable[[Mesh], None], ...] = ()
+    lets_go: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,6 +119,8 @@ class Mesh(World):
         if scenario.relayed:
             relay = SteppedRelay(loop, plan.seed, self.network, memory, self._failed)
             relay.use(place, lambda call: self._step(RELAY, call))
+            if scenario.lets_go:
+                relay.keeps_up_s, relay.clock_speed = 1.0, 86400.0
             self.relay = relay
 
     def _failed(self, name: str, error: BaseException) -> None:
@@ -207,6 +219,11 @@ class Mesh(World):
             self._start(device)
         if not scenario.joins:
             await self._rest("at first")
+        for number, act in enumerate(scenario.history, 1):
+            act(self)
+            await self._rest(f"after act {number} of the history")
+        if scenario.lets_go:
+            self._lets_go = self.loop.create_task(self._let_go())
         if scenario.apart:
             self.network.apart.add(frozenset((1, 2)))
         self.armed = True
@@ -232,7 +249,44 @@ class Mesh(World):
         if end is not None:
             self._compare(end)
 
+    async def _let_go(self) -> None:
+        """Have device 1, while it runs, look for what is kept no longer."""
+        while True:
+            await asyncio.sleep(1.0)
+            device = self.devices[1]
+            if device.process.alive and device.folder is not None:
+                device.folder.collecting.ask()
+
+    def _busy(self) -> str:
+        why = super()._busy()
+        if not why and self.scenario.lets_go and self.armed:
+            folder = self.devices[1].folder
+            assert isinstance(self.relay, SteppedRelay) and folder is not None
+            kept, _, waiting = self.relay.kept(folder.id)
+            over = kept - _wanted(folder)
+            why = f"{len(over)} versions and {waiting} retire records are not let go of" if over or waiting else ""
+        return why
+
+    def _nothing_retained_is_lost(self) -> None:
+        """What the policy keeps is at the relay, with every blob of it; the rest is not, and neither are its blobs."""
+        folder = self.devices[1].folder
+        assert isinstance(self.relay, SteppedRelay) and folder is not None
+        kept, blobs, _ = self.relay.kept(folder.id)
+        if kept != _wanted(folder):
+            raise Wrong(f"the relay keeps {len(kept)} versions and not {len(_wanted(folder))}")
+        there = self.relay.blobs_at_rest()
+        if not blobs <= there:
+            raise Wrong(f"{len(blobs - there)} blobs of versions that are kept are gone")
+        if there - blobs:
+            raise Wrong(f"{len(there - blobs)} blobs are kept that no version needs")
+        for number, device in self.devices.items():
+            lost = [sampler.lost_count for sampler in device.folder.samplers.values()] if device.folder else []
+            if any(lost):
+                raise Wrong(f"device {number} takes what was let go of for lost")
+
     def _check(self) -> None:
+        if self.scenario.lets_go:
+            self._nothing_retained_is_lost()
         trees = self._trees()
         checks.same_trees(trees)
         checks.nothing_lost(self.book, trees)
@@ -263,6 +317,17 @@ class Mesh(World):
                 raise Wrong(f"other contents than without a failure: {contents}")
         else:
             checks.same_trees({"without a failure": end, **self.shown})
+
+
+def _wanted(folder: Folder) -> set[bytes]:
+    """Return the versions that show, and those that a snapshot names."""
+    view = folder.replica.view
+    wanted = {name for name, version in view.versions.items() if version.live}
+    for mark in folder.replica.marks.all():
+        (then,) = views(folder.replica, before(folder.replica, mark.entry))
+        wanted |= {name for name, version in then.versions.items() if version.live}
+    rows = folder.replica.versions
+    return {bytes(name) for name in wanted if (row := rows.get(name)) and unpack_content(row.content).kind is Kind.FILE}
 
 
 def _entries(device: SimDevice) -> set[tuple[object, ...]]:
@@ -414,6 +479,28 @@ def _inside_out(mesh: Mesh) -> None:
     move(mesh, 1, "t", "m")
 
 
+def _edit_again(mesh: Mesh) -> None:
+    put(mesh, 1, "a", b"edited again " + BODY)
+
+
+def _snapshot(mesh: Mesh) -> None:
+    replica = mesh.devices[1].folder.replica  # type: ignore[union-attr]
+    mesh._task = mesh.loop.create_task(replica.append(lambda chain, seq: [Mark(b"kept", True)], lambda entry: None))
+
+
+def _keep_nothing(mesh: Mesh) -> None:
+    """Versions that are replaced are kept no longer."""
+    replica = mesh.devices[1].folder.replica  # type: ignore[union-attr]
+    policy = SetPolicy(1, pack_policy(RetentionPolicy(all_s=0)))
+    mesh._task = mesh.loop.create_task(replica.change_membership(policy))
+
+
+def _write_what_goes(mesh: Mesh) -> None:
+    put(mesh, 2, "b", b"old " + BODY)
+
+
+HISTORY = (_edit, _snapshot, _edit_again, _delete, _keep_nothing)
+
 SCENARIOS = {
     "publish a new file": Scenario(1, _new, _file),
     "publish an edit": Scenario(1, _edit, _file),
@@ -436,6 +523,9 @@ SCENARIOS = {
     "relay: entry, blobs, stored record, receipt": Scenario(RELAY, _new, _file, relayed=True),
     "relay: the other device comes by it": Scenario(RELAY, _both_edit, _file, relayed=True, apart=True, conflict=True),
     "upload until the receipt": Scenario(1, _new, _file, relayed=True),
+    "let go of versions": Scenario(1, _write_what_goes, _file, relayed=True, history=HISTORY, lets_go=True),
+    "relay: let go of versions": Scenario(RELAY, _write_what_goes, _file, relayed=True, history=HISTORY, lets_go=True),
+    "upload of what is let go of": Scenario(2, _write_what_goes, _file, relayed=True, history=HISTORY, lets_go=True),
 }
 
 

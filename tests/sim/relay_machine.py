@@ -42,6 +42,7 @@ class SimRelay:
         quota: int = 1 << 40,
     ) -> None:
         self.machine, self.keys, self.quota = machine, keys, quota
+        self.clock_speed = 1.0  # how fast its wall clock runs: leases end by it
         self.runs = 0
         self.process = Process()
         self.process.alive = False
@@ -62,7 +63,7 @@ class SimRelay:
         runtime = SimRuntime(
             self._loop,
             process,
-            lambda: EPOCH_NS + round(self._loop.now * 1e9),
+            lambda: EPOCH_NS + round(self._loop.now * 1e9 * self.clock_speed),
             f"{self._seed} {self.runs}",
             self._failed,
         )

@@ -6,13 +6,18 @@ log holds what was committed, the packs what a power cut leaves of them.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sqlite3
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from meshsync.errors import MeshsyncError
 from meshsync.ids import BlobId, FolderId, RecordId
+from meshsync.limits import RELAY_GRACE_S
+from meshsync.metalog.record_log import RecordKind
+from meshsync.metalog.stored import open_stored
 from meshsync.runtime import Runtime
 from meshsync.store.packs import PackStore
 from meshsync.transport.memory import MemoryEndpoint
@@ -22,6 +27,7 @@ from relay.drivers.packs import ThreadedChunkStore
 from relay.drivers.sqlite_log import SqliteLog
 from relay.server import POLICY
 from relay.service import RelayService
+from relay.upkeep import Upkeep
 from tests.sim.identity import RELAY, SECRET
 from tests.sim.index import refusing
 from tests.sim.network import port_of
@@ -38,6 +44,9 @@ class SteppedRelay(SimRelay):
     step: Callable[[str], None]
     unsynced: Unsynced = Unsynced.KEPT
     """What the next start finds of what was not synced."""
+
+    keeps_up_s: float = 0.0
+    """Seconds between two steps of its upkeep, each of which finds that a grace period has passed; 0: none."""
 
     def use(self, place: Path, step: Callable[[str], None]) -> None:
         """Set the two; before the first start."""
@@ -61,6 +70,16 @@ class SteppedRelay(SimRelay):
         )
         endpoint = await MemoryEndpoint.open(runtime, RELAY, self._memory, POLICY, port_of(0))
         RelayService(core, endpoint).start()
+        if self.keeps_up_s:
+            await self._keep_up(core, runtime)
+
+    async def _keep_up(self, core: RelayCore, runtime: Runtime) -> None:
+        upkeep = Upkeep(core)
+        while True:
+            await runtime.sleep(self.keeps_up_s)
+            with contextlib.suppress(MeshsyncError):
+                await core.log.wait(RELAY_GRACE_S)
+                await upkeep.step()
 
     def _open_packs(self, step: Callable[[str], None]) -> PackStore:
         self._files = _Files(step)
@@ -91,6 +110,21 @@ class SteppedRelay(SimRelay):
         for (blob,) in self._log._reader.execute("SELECT id FROM blobs WHERE pinned = 1"):
             self._packs.get(BlobId(blob))
         return records
+
+    def kept(self, folder: FolderId) -> tuple[set[bytes], set[bytes], int]:
+        """Return (versions of which living records speak, blobs that these list, retire records that wait)."""
+        assert self._log is not None
+        rows = self._log._reader.execute(
+            "SELECT kind, data, dead FROM records JOIN folders ON number = folder WHERE folders.id = ?", (folder,)
+        ).fetchall()
+        living = [open_stored(data, folder) for kind, data, dead in rows if kind == RecordKind.STORED and not dead]
+        ((waiting,),) = self._log._reader.execute("SELECT count(*) FROM retires")
+        return {dot for one in living for dot in one.dots}, {blob for one in living for blob in one.blobs}, waiting
+
+    def blobs_at_rest(self) -> set[BlobId]:
+        """Return what the packs hold."""
+        assert self._packs is not None
+        return set(self._packs.ids())
 
 
 class _Files(CrashFiles):
