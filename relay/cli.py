@@ -15,7 +15,7 @@ import click
 from platformdirs import user_data_path
 
 from meshsync.errors import MeshsyncError
-from meshsync.limits import RELAY_THREADS, STORE_SCRUB_BYTES
+from meshsync.limits import RELAY_GRACE_S, RELAY_THREADS, STORE_SCRUB_BYTES
 from meshsync.runtime import Runtime, SystemRuntime, run_loop, tune_allocator
 from meshsync.store.files import SystemFiles
 from meshsync.store.packs import PackStore
@@ -25,10 +25,12 @@ from relay.drivers.packs import ThreadedChunkStore
 from relay.drivers.sqlite_log import SqliteLog
 from relay.inspect import check as check_all
 from relay.inspect import require_data
-from relay.server import RelayServer, public_address, start
+from relay.server import RelayServer, make_core, public_address, start
+from relay.upkeep import collect_all
 
 SCHEMA = 1
 EXIT_INTEGRITY = 7
+DAY_S = 24 * 3600
 P = ParamSpec("P")
 
 _data = click.option(
@@ -65,15 +67,23 @@ def main() -> None:
 @_data
 @_listen
 @_advertise
+@click.option(
+    "--floor",
+    type=click.FloatRange(0, 36500),
+    default=RELAY_GRACE_S / DAY_S,
+    show_default=True,
+    metavar="DAYS",
+    help="How long to keep, at least, what owners let go of; counted while the relay runs.",
+)
 @click.option("--engine", type=click.Choice(["qh3", "aioquic"]), default="qh3", hidden=True)
 @_json
 @_typed
-def up(data: Path | None, listen: str, advertise: str, engine: str, as_json: bool) -> None:
+def up(data: Path | None, listen: str, advertise: str, floor: float, engine: str, as_json: bool) -> None:
     """Run a relay until it is stopped (Ctrl-C or SIGTERM).
 
     Example: meshsync-relay up --listen 0.0.0.0:4433 --advertise relay.example
     """
-    config = RelayConfig(_directory(data), listen, advertise, engine)
+    config = RelayConfig(_directory(data), listen, advertise, engine, grace_s=round(floor * DAY_S))
     _run(lambda runtime: _serve(config, runtime, as_json))
 
 
@@ -155,6 +165,21 @@ def scrub(data: Path | None, as_json: bool) -> None:
     sys.exit(EXIT_INTEGRITY if damaged else 0)
 
 
+@main.command()
+@_data
+@_json
+@_typed
+def gc(data: Path | None, as_json: bool) -> None:
+    """Remove what nobody needs any more, and give back its space. The relay must be stopped; a running one does it
+    every ten minutes. What owners let go of has to have waited.
+
+    Example: meshsync-relay gc
+    """
+    config = RelayConfig(_directory(data))
+    require_data(config)
+    _run(lambda runtime: _gc(config, runtime, as_json))
+
+
 def _directory(data: Path | None) -> Path:
     return data if data is not None else user_data_path("meshsync-relay", appauthor=False)
 
@@ -180,6 +205,23 @@ async def _serve(config: RelayConfig, runtime: Runtime, as_json: bool) -> int:
         await stop.wait()
     finally:
         await server.close()
+    return 0
+
+
+async def _gc(config: RelayConfig, runtime: Runtime, as_json: bool) -> int:
+    chunks = ThreadedChunkStore(PackStore(config.chunks_path), runtime)
+    log = SqliteLog(config.log_path, runtime)
+    try:
+        before = (await chunks.usage()).disk_bytes
+        removed = await collect_all(make_core(config, load_keys(config, SystemFiles(), runtime), runtime, log, chunks))
+        freed = before - (await chunks.usage()).disk_bytes
+    finally:
+        await log.close()
+        await chunks.close()
+    if as_json:
+        click.echo(json.dumps({"schema": SCHEMA, "removed": removed, "freed": freed}))
+    else:
+        click.echo(f"{removed} blobs removed, {freed} bytes given back.")
     return 0
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from meshsync.crypto.identity import SEED_SIZE_BYTES, DeviceKeys
 from meshsync.errors import ConfigError
-from meshsync.limits import RELAY_FOLDER_BYTES_MAX, RELAY_INVITATIONS_MAX
+from meshsync.limits import RELAY_FOLDER_BYTES_MAX, RELAY_GRACE_S, RELAY_INVITATIONS_MAX
 from meshsync.runtime import Runtime
 from meshsync.store.files import Files, make_directory, write_atomic
 from meshsync.wire.relay_address import SECRET_SIZE_BYTES
@@ -21,13 +21,15 @@ DEFAULT_LISTEN = "0.0.0.0:4433"
 @dataclass(frozen=True, slots=True)
 class RelayConfig:
     """`data`: directory of everything. `listen`: "host:port", numeric. `advertise`: "host" or "host:port" that devices
-    are told, empty for the address listened at. `folder_bytes_max`: quota of a new folder in bytes."""
+    are told, empty for the address listened at. `folder_bytes_max`: quota of a new folder in bytes. `grace_s`: for how
+    many seconds of running what owners let go of is kept at least."""
 
     data: Path
     listen: str = DEFAULT_LISTEN
     advertise: str = ""
     engine: str = "qh3"
     folder_bytes_max: int = RELAY_FOLDER_BYTES_MAX
+    grace_s: int = RELAY_GRACE_S
 
     @property
     def log_path(self) -> Path:

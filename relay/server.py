@@ -21,6 +21,7 @@ from meshsync.transport.quic import QuicEndpoint, split_address
 from meshsync.wire.relay_address import RelayAddress
 from relay.config import RelayConfig, load_invitations, load_keys, make_invitation
 from relay.core import RelayCore
+from relay.drivers.base import ChunkStore, MetadataLog
 from relay.drivers.hints import LocalHints
 from relay.drivers.packs import ThreadedChunkStore
 from relay.drivers.sqlite_log import SqliteLog
@@ -70,13 +71,27 @@ async def start(config: RelayConfig, runtime: Runtime, files: Files | None = Non
         undo.push_async_callback(log.close)
         endpoint = await QuicEndpoint.open(runtime, keys, config.listen, config.engine, POLICY)
         undo.pop_all()
-    core = RelayCore(
-        keys, runtime, log, chunks, LocalHints(), lambda: load_invitations(config), config.folder_bytes_max
-    )
+    core = make_core(config, keys, runtime, log, chunks)
     service, upkeep = RelayService(core, endpoint), Upkeep(core)
     service.start()
     task = runtime.spawn(upkeep.run(), "relay upkeep")
     return RelayServer(public_address(config, endpoint.port, keys, secret), core, service, upkeep, endpoint, task)
+
+
+def make_core(
+    config: RelayConfig, keys: DeviceKeys, runtime: Runtime, log: MetadataLog, chunks: ChunkStore
+) -> RelayCore:
+    """Return the inside of a relay over its stores."""
+    return RelayCore(
+        keys,
+        runtime,
+        log,
+        chunks,
+        LocalHints(),
+        lambda: load_invitations(config),
+        config.folder_bytes_max,
+        config.grace_s,
+    )
 
 
 def public_address(config: RelayConfig, port: int, keys: DeviceKeys, secret: bytes | None) -> RelayAddress:

@@ -55,6 +55,20 @@ async def sweep(core: RelayCore, after: bytes = b"") -> tuple[int, bytes]:
     return len(orphans), page[-1] if len(page) == RELAY_COLLECT_ITEMS_MAX else b""
 
 
+async def collect_all(core: RelayCore) -> int:
+    """Carry out what has waited, remove all blobs that nobody needs, and give back their space; return how many."""
+    await carry_out(core)
+    removed, after = await collect(core), b""
+    while True:
+        count, after = await sweep(core, after)
+        removed += count
+        if not after:
+            break
+    while await core.chunks.compact(RELAY_COMPACT_PACKS):
+        pass
+    return removed
+
+
 async def look_for(core: RelayCore, blobs: Sequence[BlobId]) -> None:
     """Tell members which of `blobs`, found damaged, their folders hold."""
     for folder in await core.log.folders() if blobs else ():

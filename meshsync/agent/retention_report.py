@@ -16,7 +16,7 @@ from meshsync.agent.observer import display
 from meshsync.agent.status_report import time_text
 from meshsync.agent.versions_report import directories_of, find_folder
 from meshsync.errors import RoleForbids
-from meshsync.ids import DeviceId, short
+from meshsync.ids import DeviceId, Dot, short
 from meshsync.limits import LET_GO_WAIT_S, RESTORE_LISTED_MAX
 from meshsync.metalog.membership_entry import SetPolicy
 from meshsync.metalog.retention_policy import FOREVER, RetentionPolicy, open_policy, pack_policy
@@ -54,7 +54,9 @@ async def collect(agent: Agent, request: api.CollectRequest) -> api.CollectResul
 
 
 async def _collect(agent: Agent, folder: Folder, dry_run: bool) -> api.Collected:
-    over = (await folder.collecting.over()).values()
+    everything = await folder.collecting.over()
+    there = await agent.runtime.in_thread(_still_there, folder, list(everything))
+    over = [everything[name] for name in there]
     told = {} if dry_run else await _let_go(folder)
     ends = sorted(lived.stated.until_s for lived in over)
     return api.Collected(
@@ -68,6 +70,16 @@ async def _collect(agent: Agent, folder: Folder, dry_run: bool) -> api.Collected
         paths=_paths(over),
         relays=[_let(agent, relay, done) for relay, done in sorted(told.items())],
     )
+
+
+def _still_there(folder: Folder, names: list[Dot]) -> list[Dot]:
+    """Return those of the versions `names` that a keeper has and was not told to let go of. Blocking."""
+    told: dict[DeviceId, set[bytes]] = {}
+    for keeper in folder.replica.keepers:
+        rows = folder.retired(keeper).rows.waiting(keeper)
+        told[keeper] = {name for row in rows for name in open_retire(row.data, folder.id).dots}
+    holders = folder.durability.holders(names)
+    return [name for name in names if any(name not in told[keeper] for keeper in holders[name])]
 
 
 def _paths(over: Collection[Lived]) -> list[str]:

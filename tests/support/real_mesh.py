@@ -35,6 +35,8 @@ class Relay:
     """One `meshsync-relay` with its data directory. `url` is what agents are given."""
 
     def __init__(self, directory: Path) -> None:
+        self.program: Sequence[str] = (str(BIN / "meshsync-relay"),)
+        self.options: Sequence[str] = ()
         self.data = directory / "relay"
         self.url = ""
         self._log = directory / "relay.log"
@@ -43,7 +45,7 @@ class Relay:
 
     def up(self) -> None:
         """Start it; return when it is ready."""
-        line = [str(BIN / "meshsync-relay"), "up", "--data", str(self.data), "--listen", self._listen, "--json"]
+        line = [*self.program, "up", "--data", str(self.data), "--listen", self._listen, "--json", *self.options]
         with self._log.open("ab") as log:
             self._process = subprocess.Popen(line, stdout=subprocess.PIPE, stderr=log, env=clean_environment())
         assert self._process.stdout is not None
