@@ -349,7 +349,8 @@ class RelayReader:
             stored = open_stored(record, self._replica.folder)
             with self._replica.database.transaction():
                 self._replica.log_rows.put_receipt(RecordId(receipt.record), data)
-                self._retired.revive(RecordId(receipt.record))
+                if self._retired.revive(RecordId(receipt.record)):
+                    self._chunks.put_blobs(self._relay, self._listed(stored))
                 self._replica.versions.mark_stored(self._relay, [Dot(name) for name in stored.dots])
                 self._replica.versions.mark_gone(self._relay, self._own_of(stored.device, stored.gone))
         return odd

@@ -99,10 +99,16 @@ class Retired:
             self.rows.let_go(self._relay, records)
             self._relay_rows.forget_parts(self._relay, records)
             self._forget(sorted(blobs))
-            self._replica.versions.let_go(self._relay, dots, set(hidden))
+            self._replica.versions.let_go(self._relay, self._not_kept(records, dots), set(hidden))
             for row in done:
                 self.rows.end(self._relay, row.id, RetireState.CARRIED_OUT)
         return [BlobId(blob) for blob in collected.blobs if blob not in blobs]
+
+    def _not_kept(self, dead: Sequence[RecordId], named: Sequence[Dot]) -> set[Dot]:
+        """Return the versions of `dead` records, and those that were `named`, of which no living record speaks."""
+        data = filter(None, (self._replica.log_rows.stored(name) for name in dead))
+        of_dead = {Dot(name) for one in data for name in open_stored(one, self._replica.folder).dots}
+        return of_dead.union(named) - {Dot(name) for _, record in self._records() for name in record.dots}
 
     def _believed(self, collected: Collected) -> tuple[set[BlobId], list[RecordId]]:
         """Return which of the blobs and records the relay was free to let go of."""
@@ -141,6 +147,6 @@ class Retired:
                 [(item.chunk, BlobRow(item.blob, item.epoch, 0)) for item in items if item.chunk in chunks],
             )
 
-    def revive(self, record: RecordId) -> None:
-        """The relay gave another receipt for a stored record: it keeps what that lists."""
-        self.rows.revive(self._relay, record)
+    def revive(self, record: RecordId) -> bool:
+        """The relay gave a receipt for a stored record: it keeps what that lists. Tells whether it did not before."""
+        return self.rows.revive(self._relay, record)

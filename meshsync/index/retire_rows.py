@@ -62,9 +62,9 @@ class RetireRows:
         """Note that these stored records keep nothing at `relay` any more."""
         self._db.execute_many("INSERT OR IGNORE INTO let_go VALUES (?, ?)", ((relay, record) for record in records))
 
-    def revive(self, relay: DeviceId, record: RecordId) -> None:
-        """Note that this stored record keeps at `relay` what it lists."""
-        self._db.execute("DELETE FROM let_go WHERE relay = ? AND id = ?", (relay, record))
+    def revive(self, relay: DeviceId, record: RecordId) -> bool:
+        """Note that this stored record keeps at `relay` what it lists; return whether it did not before."""
+        return bool(self._db.execute("DELETE FROM let_go WHERE relay = ? AND id = ? RETURNING 1", (relay, record)))
 
     def _select(self, where: str, values: tuple[object, ...]) -> list[RetireRow]:
         rows = self._db.execute(f"SELECT id, data, since_ns, state FROM retire WHERE {where} ORDER BY position", values)

@@ -15,9 +15,12 @@ from meshsync.errors import SourceUnavailable
 from meshsync.ids import BlobId
 from meshsync.limits import RELAY_GRACE_S, RELAY_LEASE_S
 from meshsync.metalog.membership_entry import SetPolicy
-from meshsync.metalog.record_log import RecordKind
+from meshsync.metalog.record_log import LogRecord, RecordKind
 from meshsync.metalog.retention_policy import RetentionPolicy, pack_policy
-from meshsync.metalog.retire import make_collected, open_collected
+from meshsync.metalog.retire import make_collected, make_retire, open_collected
+from meshsync.metalog.stored import open_stored
+from relay.access import Right
+from relay.append import append
 from relay.core import RelayCore
 from relay.retiring import carry_out
 from relay.upkeep import collect, sweep
@@ -170,6 +173,67 @@ async def test_of_files_that_one_record_speaks_of_those_that_are_kept_stay(tmp_p
             assert await at.contents(device, "file 4") == [None, b"second 4"]
             assert await at.contents(device, "file 5") == [b"first 5"]
         assert await at.let_go(laptop) == 0 and await at.pass_time() == 0
+
+
+async def test_a_record_is_said_again_for_a_version_that_only_a_snapshot_keeps(tmp_path: Path) -> None:
+    async with open_mesh(tmp_path) as mesh:
+        at = await scene(mesh, "laptop")
+        (laptop,) = at.devices
+        for name in ("kept", "gone"):
+            (laptop.tree / name).write_bytes(name.encode())
+        await at.settled()
+        (laptop.tree / "gone").unlink()
+        await at.settled()
+        await laptop.service.snapshot(api.SnapshotRequest(name="then"))
+        await at.write(laptop, "kept", b"edited")
+        await at.keep(laptop, all_s=0)
+        assert await at.let_go(laptop) == 1 and await at.pass_time() == 1
+        assert await at.contents(laptop, "kept") == [b"kept", b"edited"]
+
+
+async def test_nothing_that_was_let_go_of_is_brought_again_though_it_lies_here(tmp_path: Path) -> None:
+    async with open_mesh(tmp_path) as mesh:
+        at = await scene(mesh, "laptop", "desk")
+        laptop, _ = at.devices
+        await at.write(laptop, "notes", b"the first")
+        await at.write(laptop, "notes", b"the second")
+        await at.write(laptop, "copy", b"the first")
+        await at.keep(laptop, all_s=0)
+        assert await at.let_go(laptop) == 1
+        folder = at.folder(laptop).id
+        before = await at.core.log.read(folder, 1, 1 << 30, 1 << 20, [RecordKind.STORED])
+        await at.pass_time()
+        await at.settled()
+        assert await at.core.log.read(folder, 1, 1 << 30, 1 << 20, [RecordKind.STORED]) == before
+
+
+async def test_an_owner_that_names_records_and_not_their_versions_takes_nothing_away_unseen(tmp_path: Path) -> None:
+    async with open_mesh(tmp_path) as mesh:
+        at = await scene(mesh, "laptop", "desk")
+        laptop, desk = at.devices
+        await at.write(laptop, "notes", b"the only version")
+        await at.settled()
+        keeper, folder = at.core.keys.device, at.folder(laptop)
+        rows = await at.core.log.read(folder.id, 1, 1 << 30, 1 << 20, [RecordKind.STORED])
+        retire = make_retire(
+            laptop.agent.keys,
+            folder.id,
+            membership=folder.replica.membership.head,
+            relay=keeper,
+            index=1,
+            records=tuple(row.id for row in rows),
+        )
+        await append(at.core, folder.id, laptop.agent.keys.device, Right.UPLOAD, [LogRecord(RecordKind.RETIRE, retire)])
+        await at.read()
+        await at.pass_time()
+        await at.settled()  # it is not durable until it is there again
+        assert await at.core.chunks.has([BlobId(blob) for blob in open_stored(rows[0].data, folder.id).blobs])
+        files, ticket = desk.files(), (await laptop.share()).ticket
+        await mesh.stop(laptop)
+        await mesh.stop(desk)
+        phone = await mesh.start("phone")
+        await phone.join(ticket)
+        assert phone.files() == files
 
 
 async def test_large_files_share_parts_with_what_stays(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

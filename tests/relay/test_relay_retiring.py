@@ -250,6 +250,18 @@ class TestWhatStays:
             await scene.pass_time()  # a later run goes by the log: what was retired then is alive now
             assert await scene.held() == {b"1"}
 
+    async def test_what_was_stored_again_since_the_word_was_given(self, directory: Path | None) -> None:
+        async with open_scene(directory) as scene:
+            part = await scene.store_part(b"1")
+            await scene.retire(await scene.store(b"2", parts=[part]), part)
+            await scene.pass_time(GRACE_S // 2)
+            await scene.retire(await scene.store(b"3"), part)  # by another owner, who had not heard of the first
+            await scene.pass_time(GRACE_S // 2)
+            await scene.talk.upload(b"1")
+            await scene.talk.append(stored_part(ANNA, [b"1"]))
+            await scene.pass_time(GRACE_S // 2)
+            assert await scene.held() == {b"1"}
+
     async def test_a_floor_in_the_policy_is_waited_for(self) -> None:
         async with open_scene() as scene:
             folder = Folder()
