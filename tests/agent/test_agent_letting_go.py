@@ -115,6 +115,7 @@ async def scene(mesh: Mesh, *names: str) -> Scene:
 @pytest.fixture(autouse=True)
 def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("meshsync.agent.at_keeper.UPLOAD_LOOK_S", 0.2)
+    monkeypatch.setattr("meshsync.agent.joining.JOIN_LAN_S", 0.2)  # whoever invited is off
     monkeypatch.setattr("meshsync.agent.at_keeper.UPLOAD_RETRY_S", 0.2)
     monkeypatch.setattr("meshsync.agent.content_pieces.CAT_WAIT_S", 0.2)
 

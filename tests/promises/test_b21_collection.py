@@ -10,13 +10,13 @@ from pathlib import Path
 import pytest
 
 from meshsync.agent import api_schema as api
-from meshsync.ids import BlobId, FolderId
+from meshsync.ids import BlobId, FolderId, RecordId
 from meshsync.limits import RELAY_LEASE_S
 from meshsync.metalog.record_log import RecordKind
 from meshsync.metalog.stored import open_stored
 from meshsync.runtime import Runtime
 from relay.core import RelayCore
-from relay.drivers.base import Moved, NotHeld, OverQuota, Row
+from relay.drivers.base import LetGo, Moved, NotHeld, OverQuota, Row
 from relay.upkeep import collect, sweep
 from tests.support.pairing_mesh import WAIT_S, Device, Mesh, open_mesh
 
@@ -52,12 +52,18 @@ class Collector:
         self.removed += await collect(self._core) + (await sweep(self._core))[0]
 
     async def append(
-        self, folder: FolderId, index: int, rows: Sequence[Row], pins: Sequence[BlobId]
+        self,
+        folder: FolderId,
+        after: int,
+        rows: Sequence[Row],
+        pins: Sequence[BlobId],
+        let_go: LetGo,
+        revived: Sequence[RecordId],
     ) -> Moved | NotHeld | OverQuota | None:
         if self.armed and pins:
             self.armed = False
             await self.collect()
-        return await self._log.append(folder, index, rows, pins)
+        return await self._log.append(folder, after, rows, pins, let_go, revived)
 
     def __getattr__(self, name: str) -> object:
         return getattr(self._log, name)
@@ -72,8 +78,9 @@ async def acknowledged(core: RelayCore, device: Device) -> set[BlobId]:
 
 @pytest.mark.parametrize("seed", range(3))
 async def test_uploads_that_find_doomed_blobs_lose_nothing_and_bring_just_those_again(
-    tmp_path: Path, seed: int
+    tmp_path: Path, seed: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr("meshsync.agent.joining.JOIN_LAN_S", 0.2)  # the inviter is off then
     chance = random.Random(seed)
     async with open_mesh(tmp_path) as mesh:
         core = (await mesh.start_relay())._core
