@@ -161,11 +161,9 @@ def test_a_relay_is_offered_exactly_what_its_log_lacks(database: Database) -> No
     log.append_membership(1, RecordId(b"m1"), b"invite")
     rows = [entry("a", 1, 1), entry("a", 2, 2)]
     log.append_entries(rows)
-    log.put_stored(RecordId(b"s"), b"stored")
     relays.advance(RELAY, RelayCursor(2, b"head", b"signed"), [RecordId(b"m0"), RecordId(rows[0].id)])
     assert relays.unseen_membership(RELAY) == [b"invite"]
     assert [row[0] for row in relays.unseen_entries(RELAY, 10)] == [rows[1].id]
-    assert relays.unseen_stored(RELAY, 10) == [(b"s", b"stored")]
     assert relays.cursor(RELAY) == RelayCursor(2, b"head", b"signed")
     database.close()
 
