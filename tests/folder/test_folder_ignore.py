@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import time
-
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -70,18 +68,14 @@ def test_bounds() -> None:
 def test_no_pattern_holds_a_scan() -> None:
     rules = IgnoreRules(b"*a*a*b\n")
     assert rules.bad == []
-    started = time.perf_counter()
-    assert not rules.ignored((b"a" * 255,), False)
-    assert time.perf_counter() - started < 1
+    assert not rules.ignored((b"a" * 255,), False)  # without the bound on stars this would not come back
 
 
 @pytest.mark.parametrize("line", [b"*" * 50 + b"x", b"***/***/***/x", b"*a*a*/*a*a*/*a*a*/x", b"*a*/*a*/*a*/*a*/x"])
 def test_stars_in_a_row_and_in_several_names_hold_no_scan_either(line: bytes) -> None:
     rules = IgnoreRules(line)
     assert [bad.why for bad in rules.bad] == ["more than 3 stars"]  # first: what takes the line would not come back
-    started = time.thread_time()
     assert not rules.ignored((b"a" * 100, b"a" * 100, b"a" * 100, b"y"), False)
-    assert time.thread_time() - started < 1
 
 
 @given(st.binary(max_size=200), st.lists(st.binary(min_size=1, max_size=20), min_size=1, max_size=4))
