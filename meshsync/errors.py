@@ -125,6 +125,10 @@ class RoleForbids(AccessError):
     """The device's role does not permit the entry or request."""
 
 
+class PageRefused(AccessError):
+    """A request to the local page that its own user did not make from it."""
+
+
 class TicketInvalid(AccessError):
     """A ticket is malformed, expired, revoked or already used."""
 

@@ -744,6 +744,13 @@ class Problem(Schema, frozen=True, kw_only=True):
     path: str = ""
 
 
+class PageAddress(Answer, frozen=True, kw_only=True):
+    """Where the local page is: `url` opens it once, within `expires_s` seconds."""
+
+    url: str
+    expires_s: float
+
+
 class Job(Answer, frozen=True, kw_only=True):
     """Work that outlives its request. `done` and `total` are bytes; `rate` bytes per second.
 

@@ -1,4 +1,4 @@
-"""The local API: HTTP over a Unix socket that only this user can open.
+"""The local API: HTTP over a Unix socket that only this user can open, and behind the page once that is asked for.
 
 Invariant: nobody but this user's processes is answered. The socket's mode is 0600 before the first connection is
 accepted; and where a file system does not keep modes, or the socket was opened up, the kernel is asked who connected
@@ -9,18 +9,16 @@ Every answer is JSON of `api_schema`, a problem, a byte stream of one version, o
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import json
 import logging
 import os
 import socket
 import stat
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 from urllib.parse import parse_qsl
 
 import msgspec
-import uvicorn
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
@@ -29,20 +27,18 @@ from starlette.routing import Route as HttpRoute
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from meshsync.agent.api_routes import ROUTES, Call, Route, absolute, decode_body, number
-from meshsync.agent.api_schema import Problem, Schema
+from meshsync.agent.api_schema import PageAddress, Problem, Schema
 from meshsync.agent.events import Event, EventRing
+from meshsync.agent.http_server import HttpServer
 from meshsync.agent.jobs import Jobs
 from meshsync.agent.metrics import render
 from meshsync.agent.operations import Operations
+from meshsync.agent.page import Page
 from meshsync.agent.problems import http_status, problem_of
 from meshsync.agent.socket_user import may_ask, user_of_peer
 from meshsync.errors import ConfigError, MeshsyncError, TransientError
 from meshsync.limits import (
-    API_BACKLOG_MAX,
-    API_KEEP_ALIVE_S,
     API_REQUEST_BYTES_MAX,
-    API_REQUESTS_MAX,
-    API_STOP_TIMEOUT_S,
     EVENT_STREAMS_MAX,
     EVENTS_PING_S,
 )
@@ -67,8 +63,8 @@ class LocalApi:
         self._runtime = runtime
         self._jobs = Jobs(runtime, events)
         self._streams = 0
-        self._server: _Server | None = None
-        self._task: asyncio.Task[None] | None = None
+        self._page = Page(runtime)
+        self._server: HttpServer | None = None
         self._path: Path | None = None
         self.app = self._application()
 
@@ -78,33 +74,17 @@ class LocalApi:
         A socket left by a dead agent is replaced. Raises ConfigError if a living one answers there.
         """
         listener = _bind(path)
-        config = uvicorn.Config(
-            self.app,
-            http=_OwnUserOnly,
-            ws="none",
-            lifespan="off",
-            log_config=None,
-            access_log=False,
-            server_header=False,
-            date_header=False,
-            proxy_headers=False,
-            backlog=API_BACKLOG_MAX,
-            limit_concurrency=API_REQUESTS_MAX,
-            timeout_keep_alive=API_KEEP_ALIVE_S,
-            timeout_graceful_shutdown=API_STOP_TIMEOUT_S,
-        )
-        self._server = _Server(config)
+        self._server = HttpServer(self.app, self._runtime, _OwnUserOnly)
         self._path = path
-        self._task = self._runtime.spawn(self._server.serve(sockets=[listener]), "local api")
-        await self._server.accepting.wait()
+        await self._server.start(listener, "local api")
 
     async def stop(self) -> None:
         """Cancel the jobs, finish the answers under way, close and remove the socket. Safe to call twice."""
-        if self._server is None or self._task is None or self._path is None:
+        if self._server is None or self._path is None:
             return
         await self._jobs.close()
-        self._server.ending.set()
-        await self._task
+        await self._page.close()
+        await self._server.stop()
         self._path.unlink(missing_ok=True)
         self._server = None
 
@@ -116,8 +96,10 @@ class LocalApi:
         routes += [
             HttpRoute(PREFIX + "/cat", self._cat, methods=["GET"]),
             HttpRoute(PREFIX + "/events", self._event_stream, methods=["GET"]),
+            HttpRoute(PREFIX + "/page", self._open_page, methods=["POST"]),
             HttpRoute("/healthz", self._healthz, methods=["GET"]),
             HttpRoute("/metrics", self._metrics, methods=["GET"]),
+            *self._page.routes(),
         ]
         handlers = {MeshsyncError: _on_error, HTTPException: _on_http_error}
         return Starlette(routes=routes, exception_handlers=handlers, max_body_size=API_REQUEST_BYTES_MAX)
@@ -164,6 +146,10 @@ class LocalApi:
         finally:
             self._streams -= 1
 
+    async def _open_page(self, request: Request) -> Response:
+        url, expires_s = await self._page.open(self.app)
+        return _json(PageAddress(url=url, expires_s=expires_s), 200)
+
     async def _healthz(self, request: Request) -> Response:
         return Response(b'{"schema":1,"ok":true}', media_type="application/json")
 
@@ -181,26 +167,6 @@ class _OwnUserOnly(H11Protocol):
         if not may_ask(user):
             log.debug("user %d connected to the agent's socket and is not answered", user)
             transport.abort()
-
-
-class _Server(uvicorn.Server):
-    """uvicorn without its signal handlers and its ten wake-ups a second: the daemon decides when to end."""
-
-    def __init__(self, config: uvicorn.Config) -> None:
-        super().__init__(config)
-        self.accepting = asyncio.Event()
-        self.ending = asyncio.Event()
-
-    @contextlib.contextmanager
-    def capture_signals(self) -> Iterator[None]:
-        yield
-
-    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        await super().startup(sockets)
-        self.accepting.set()
-
-    async def main_loop(self) -> None:
-        await self.ending.wait()
 
 
 def _bind(path: Path) -> socket.socket:

@@ -13,7 +13,7 @@ from typing import Any
 import msgspec
 
 from meshsync.agent.api_routes import ROUTES, Route
-from meshsync.agent.api_schema import Problem
+from meshsync.agent.api_schema import PageAddress, Problem
 from meshsync.agent.local_api import PREFIX
 
 _STREAMS = {
@@ -25,6 +25,7 @@ _STREAMS = {
 def describe() -> dict[str, Any]:
     """Return the OpenAPI document as plain JSON values."""
     kinds: set[type] = {
+        PageAddress,
         Problem,
         *(kind for route in ROUTES for kind in (route.answer, route.request, route.result) if kind),
     }
@@ -37,6 +38,11 @@ def describe() -> dict[str, Any]:
         answer = {"200": {"description": summary, "content": {media: {}}}}
         parameters = [_parameter(name, "query", name) for name in query]
         paths[PREFIX + path] = {"get": {"summary": summary, "parameters": parameters, "responses": answer}}
+    page = {
+        "description": "An address that opens once",
+        "content": {"application/json": {"schema": _reference(PageAddress)}},
+    }
+    paths[PREFIX + "/page"] = {"post": {"summary": "Open the local page", "responses": {"200": page}}}
     return {
         "openapi": "3.1.0",
         "info": {"title": "meshsync local API", "version": "1"},

@@ -27,6 +27,7 @@ COMMANDS = {  # name: (module, one line of help); the help stands here so that l
     "join": ("share", "Join a folder with a code or ticket."),
     "status": ("status", "Show folders, devices and health."),
     "wait": ("status", "Wait until everything is in sync."),
+    "open": ("page", "Open the local web page."),
     "devices": ("device", "List the other devices."),
     "stats": ("status", "Show counters since the agent started."),
     "log": ("history", "List the versions of a file."),
