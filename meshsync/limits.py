@@ -209,6 +209,7 @@ SERVE_PART_BYTES: Final = 1 * MIB  # chunks read and sealed in one thread job; t
 PIECE_DELTA_RATIO_MAX: Final = 0.7  # a piece delta longer than this share of the chunk is not worth its failure case
 FETCH_BATCH_BYTES: Final = 2 * MIB  # asked for in one request: long enough to fill the link, short enough to move over
 FETCH_BATCHES_PER_SOURCE: Final = 3  # requests under way at one source: hides the round trip and the opening of chunks
+FETCH_LATE_BYTES_MAX: Final = 8 * MIB  # of chunks that came after their request was given up; as much as is on its way
 FETCH_OPEN_BYTES: Final = 512 * KIB  # sealed bytes opened in one thread job
 FETCH_ANSWER_S: Final = 120.0  # for a member's next answer, after which others are asked: 256 KiB at 3 kB/s
 FETCH_RETRY_S: Final = 5.0  # seconds after which sources that lacked a chunk are asked again

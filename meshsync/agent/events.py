@@ -42,9 +42,13 @@ class EventRing:
         """Add an event, dropping the oldest if the ring is full, wake the listeners, and return its id."""
         self._last += 1
         self._ring.append(Event(self._last, kind, data))
+        self.wake()
+        return self._last
+
+    def wake(self) -> None:
+        """Let every `wait` return, with what there is."""
         news, self._news = self._news, asyncio.Event()
         news.set()
-        return self._last
 
     def after(self, last_id: int) -> list[Event]:
         """Return the events with an id above `last_id`, oldest first.

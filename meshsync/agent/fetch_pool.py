@@ -58,7 +58,7 @@ class FetchPool:
         self._queue: deque[NodeId] = deque()
         self._queued: set[NodeId] = set()
         self._running: dict[NodeId, asyncio.Task[None]] = {}
-        self._ending: set[asyncio.Task[None]] = set()  # cancelled, but not through with their staged files
+        self._ending: dict[asyncio.Task[None], NodeId] = {}  # cancelled, but not through with their staged files
         self._small = SmallFetch(runtime, fetcher, local, store.chunks, staging, self._small_done, self._is_wanted)
         self._staged: dict[NodeId, tuple[Content, Staged]] = {}
         self._finished: list[NodeId] = []
@@ -82,7 +82,7 @@ class FetchPool:
             if node in self._running or node in self._queued:
                 return False
         elif before is not None:
-            self.discard(node)
+            self._end(node, action)
         self._wanted[node] = action
         self._queue.append(node)
         self._queued.add(node)
@@ -181,18 +181,30 @@ class FetchPool:
 
     def discard(self, node: NodeId) -> None:
         """Throw away what is staged or being fetched for `node`."""
+        self._end(node, None)
+
+    def _end(self, node: NodeId, successor: WriteFile | None) -> None:
+        """End what is done for `node`. What is staged goes, unless the fetch for `successor` can begin with it.
+
+        A file that grows or is written to again and again, faster than it can be fetched, is complete here only if each
+        fetch goes on from the one before.
+        """
         self._wanted.pop(node, None)
         self._small.drop(node)
         task = self._running.pop(node, None)
         if task is not None and task not in self._running.values():
             task.cancel()  # of a batch of small files the others go on
-            self._ending.add(task)
-            task.add_done_callback(self._ending.discard)
-        held = self._staged.pop(node, None)
-        begun = self._partial.name(node)
+            self._ending[task] = node
+            task.add_done_callback(lambda done: self._ending.pop(done, None))
+        held, begun = self._staged.pop(node, None), self._partial.name(node)
+        is_there = begun is not None and (held is None or held[1].file.name == begun)  # not lost on its way to the tree
+        if successor is not None and _may_go_on(successor) and is_there:
+            if held is not None:
+                held[1].file.close()
+            return
         if held is not None:
             held[1].file.discard()
-        elif begun is not None and task is None:  # left by a fetch that failed, for the next one to go on with
+        elif begun is not None and task is None:  # left by a fetch that ended early, for the next one to go on with
             self._staging().remove_soon(begun)
         self._partial.forget(node)
 
@@ -206,7 +218,8 @@ class FetchPool:
             staged.file.close()
 
     async def _fetch(self, node: NodeId, action: WriteFile) -> None:
-        opening = self._runtime.spawn(self._runtime.in_thread(self._open, node, action), "open staged file")
+        before = [task for task, ending in self._ending.items() if ending == node]
+        opening = self._runtime.spawn(self._opened(node, action, before), "open staged file")
         kept = False
         try:
             staged, resumed = await asyncio.shield(opening)
@@ -246,8 +259,8 @@ class FetchPool:
             file, _ = await opening  # a thread cannot be stopped: what it opened is there when it ends
         except MeshsyncError:
             return
-        is_known = self._partial.get(node, action.content) == file.name
-        if is_known and self._is_wanted(action):
+        is_known, wanted = self._partial.name(node) == file.name, self._wanted.get(node)
+        if is_known and wanted is not None and _may_go_on(wanted):
             file.close()
             return
         file.discard()
@@ -258,20 +271,36 @@ class FetchPool:
         wanted = self._wanted.get(action.node)
         return wanted is not None and wanted.content == action.content
 
+    async def _opened(
+        self, node: NodeId, action: WriteFile, before: list[asyncio.Task[None]]
+    ) -> tuple[StagedFile, bool]:
+        if before:
+            await asyncio.wait(before)  # a staged file has one writer
+        return await self._runtime.in_thread(self._open, node, action)
+
     def _open(self, node: NodeId, action: WriteFile) -> tuple[StagedFile, bool]:
-        """Return the staged file of an earlier run that was for the same content, or a new one. Blocking."""
-        staging = self._staging()
-        name = self._partial.get(node, action.content)
+        """Return the staged file that was begun for the node, whether for this content or an earlier one, or a new one;
+        and whether it may hold chunks. Blocking.
+        """
+        staging, size = self._staging(), action.content.size
+        name = self._partial.name(node)
         if name is not None:
             file = staging.reopen(name)
-            if file is not None and file.size == action.content.size:
-                return file, True
+            try:
+                if file is not None and _may_go_on(action):
+                    file.resize(size)
+                    self._partial.set(node, name)
+                    return file, True
+            except MeshsyncError:
+                assert file is not None
+                file.discard()
+                raise
             if file is not None:
                 file.discard()
-        file = staging.create(action.content.size)
+        file = staging.create(size)
         try:
-            if action.content.size >= FETCH_PARTIAL_BYTES_MIN:
-                self._partial.set(node, action.content, file.name)
+            if _may_go_on(action):
+                self._partial.set(node, file.name)
         except MeshsyncError:
             file.discard()
             raise
@@ -279,3 +308,8 @@ class FetchPool:
 
     def _progress(self, size: int) -> None:
         self.done_bytes += size
+
+
+def _may_go_on(action: WriteFile) -> bool:
+    """Whether a fetch for `action` may begin with what an earlier one staged, and is kept for a later one."""
+    return action.content.size >= FETCH_PARTIAL_BYTES_MIN and not is_small(action.content)

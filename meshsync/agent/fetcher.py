@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import OrderedDict
-from collections.abc import AsyncGenerator, Callable, Sequence
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field
 from typing import Protocol
@@ -21,6 +21,7 @@ from meshsync.limits import (
     FETCH_BATCH_BYTES,
     FETCH_BATCHES_PER_SOURCE,
     FETCH_DAMAGED_TRIES_MAX,
+    FETCH_LATE_BYTES_MAX,
     FETCH_OPEN_BYTES,
     FETCH_RETRY_S,
     WANT_ITEMS_MAX,
@@ -121,6 +122,7 @@ class Fetcher:
         self._sources: dict[str, Source] = {}
         self._news = asyncio.Event()
         self._retry: asyncio.Task[None] | None = None
+        self._late: dict[ChunkId, bytes] = {}  # came when nobody waited for them any more
         self._closed = False
 
     @property
@@ -158,6 +160,10 @@ class Fetcher:
         future: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
         if self._closed:
             future.set_exception(_stopping())
+            return future
+        late = self._late.pop(chunk, None)
+        if late is not None:
+            _finish(Waiter(future, sink, path), late, {})
             return future
         need = self._needs.get(chunk)
         if need is None:
@@ -234,6 +240,7 @@ class Fetcher:
             self._fail(need, _stopping())
         for queue in self._queues.values():
             queue.clear()
+        self._late.clear()
 
     def _notify(self) -> None:
         self._news.set()
@@ -242,6 +249,7 @@ class Fetcher:
     async def _retry_loop(self) -> None:
         while True:
             await self._runtime.sleep(FETCH_RETRY_S)
+            self._late.clear()
             for queue in self._queues.values():
                 for need in queue.values():
                     need.lacking.clear()
@@ -363,15 +371,21 @@ class Fetcher:
     def _deliver(self, need: Need, opened: _Opened) -> None:
         if self._needs.get(need.chunk) is need:
             del self._needs[need.chunk]
+        if not need.waiters:
+            self._keep_late(need.chunk, opened.data)
         for waiter in list(need.waiters):
             # One that came while the chunk was being opened has not been served by the thread.
-            outcome = opened.sunk[id(waiter)] if id(waiter) in opened.sunk else _sink(waiter, opened.data)
-            if waiter.future.done():
-                continue
-            if outcome is not None:
-                waiter.future.set_exception(outcome)
-            else:
-                waiter.future.set_result(b"" if waiter.sink else opened.data)
+            _finish(waiter, opened.data, opened.sunk)
+
+    def _keep_late(self, chunk: ChunkId, data: bytes) -> None:
+        """Keep a chunk for a while whose request was given up while it was on its way.
+
+        Who gives up the fetch of a content for that of its successor soon asks for most of its chunks again.
+        """
+        self._late[chunk] = data
+        size = sum(map(len, self._late.values()))
+        while size > FETCH_LATE_BYTES_MAX:
+            size -= len(self._late.pop(next(iter(self._late))))
 
     def _fail(self, need: Need, error: MeshsyncError) -> None:
         self._needs.pop(need.chunk, None)
@@ -390,6 +404,17 @@ class _Opened:
 
 def _stopping() -> SourceUnavailable:
     return SourceUnavailable("the agent is stopping")
+
+
+def _finish(waiter: Waiter, data: bytes, sunk: Mapping[int, MeshsyncError | None]) -> None:
+    """Give a request its chunk; `sunk` says what became of the sinks that have been served already."""
+    outcome = sunk[id(waiter)] if id(waiter) in sunk else _sink(waiter, data)
+    if waiter.future.done():
+        return
+    if outcome is not None:
+        waiter.future.set_exception(outcome)
+    else:
+        waiter.future.set_result(b"" if waiter.sink else data)
 
 
 def _sink(waiter: Waiter, data: bytes) -> MeshsyncError | None:

@@ -63,6 +63,7 @@ class LocalApi:
         self._runtime = runtime
         self._jobs = Jobs(runtime, events)
         self._streams = 0
+        self._stopping = False
         self._page = Page(runtime)
         self._server: HttpServer | None = None
         self._path: Path | None = None
@@ -83,6 +84,8 @@ class LocalApi:
         if self._server is None or self._path is None:
             return
         await self._jobs.close()
+        self._stopping = True
+        self._events.wake()  # streams of events have no other end
         await self._page.close()
         await self._server.stop()
         self._path.unlink(missing_ok=True)
@@ -136,17 +139,18 @@ class LocalApi:
         self._streams += 1
         try:
             yield b": events\n\n"  # the headers reach the listener before the first event
-            while True:
+            while not self._stopping:
                 events = await self._events.wait(last_id, EVENTS_PING_S)
                 for event in events:
                     last_id = event.id
                     yield _event_line(event)
-                if not events:
+                if not events and not self._stopping:
                     yield b": ping\n\n"
         finally:
             self._streams -= 1
 
     async def _open_page(self, request: Request) -> Response:
+        await request.body()  # answered before that is read, a client could not send it to its end
         url, expires_s = await self._page.open(self.app)
         return _json(PageAddress(url=url, expires_s=expires_s), 200)
 

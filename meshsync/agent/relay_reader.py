@@ -315,6 +315,8 @@ class RelayReader:
             with self._replica.database.transaction():
                 self._chunks.put_blobs(self._relay, self._listed(record))
                 self._replica.log_rows.put_stored(stored_id(data), data)
+                # Not only with the page: records further on in it may speak of this one.
+                self._rows.mark_seen(self._relay, [stored_id(data)])
 
     def _listed(self, record: StoredRecord) -> list[tuple[ChunkId, BlobRow]]:
         """Return which blob holds which chunk by the record's sealed list."""

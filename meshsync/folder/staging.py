@@ -85,6 +85,15 @@ class StagedFile(Staged):
                 count = self._staging.syscalls.write(self._fd, view, offset)
                 view, offset = view[count:], offset + count
 
+    def resize(self, size: int) -> None:
+        """Make the file `size` bytes long; what was written below that stays. Raises as `Staging.create`."""
+        if size == self.size:
+            return
+        self._staging.check_room(size, max(0, size - self.size))
+        with _ResourceErrors():
+            self._staging.syscalls.truncate(self._fd, size)
+        self.size, self._written_end = size, min(self._written_end, size)
+
     def read(self, offset: int, length: int) -> bytes:
         """Return up to `length` bytes from `offset`, as they would be read after the file is in place."""
         with _ResourceErrors():
@@ -172,13 +181,7 @@ class Staging:
         `need` is how many bytes will really be written (`size` if not known). Raises StorageFull if they, and
         FOLDER_STAGING_FREE_BYTES_MIN, are not free, and ResourceError if the file cannot be made; nothing is left then.
         """
-        if not 0 <= size <= FILE_SIZE_BYTES_MAX:
-            raise ResourceError(f"a file of {size} bytes is larger than meshsync can hold")
-        with _ResourceErrors():
-            free = self.syscalls.free_bytes(self.fd)
-        wanted = (size if need is None else need) + FOLDER_STAGING_FREE_BYTES_MIN
-        if free < wanted:
-            raise StorageFull(f"{wanted} bytes are needed, {free} are free", next_step="Free some space on the disk")
+        self.check_room(size, size if need is None else need)
         name = b"stage-" + self.token()
         with _ResourceErrors():
             file = StagedFile(self, name, self.syscalls.create(self.fd, name), size, 0)
@@ -188,6 +191,16 @@ class Staging:
                 file.discard()
                 raise
         return file
+
+    def check_room(self, size: int, need: int) -> None:
+        """Raise StorageFull or ResourceError if `need` more bytes for a file of `size` have no room."""
+        if not 0 <= size <= FILE_SIZE_BYTES_MAX:
+            raise ResourceError(f"a file of {size} bytes is larger than meshsync can hold")
+        with _ResourceErrors():
+            free = self.syscalls.free_bytes(self.fd)
+        wanted = need + FOLDER_STAGING_FREE_BYTES_MIN
+        if free < wanted:
+            raise StorageFull(f"{wanted} bytes are needed, {free} are free", next_step="Free some space on the disk")
 
     def reopen(self, name: bytes) -> StagedFile | None:
         """Return the staged file `name` of an earlier run with what was written to it, None if there is none."""

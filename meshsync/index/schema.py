@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Final
 
-VERSION: Final = 7
+VERSION: Final = 8
 
 SAFEGUARDS: Final = """
 -- what the safeguards weigh: files taken away lately, holds that wait for the user
@@ -123,6 +123,17 @@ CREATE TABLE retire (
 CREATE TABLE let_go (relay BLOB NOT NULL, id BLOB NOT NULL, PRIMARY KEY (relay, id)) WITHOUT ROWID;
 """
 
+PARTIAL: Final = """
+-- which staged file holds a part of a node's content
+CREATE TABLE partial (node BLOB PRIMARY KEY, row BLOB NOT NULL) WITHOUT ROWID;
+"""
+
+_TO_NAMED_PARTS: Final = f"""
+-- rows told more than the name: the next start removes their files and fetches them anew
+DROP TABLE IF EXISTS partial;
+{PARTIAL}
+"""
+
 UPGRADES: Final = {
     1: SAFEGUARDS,
     2: STORED_PARTS,
@@ -130,6 +141,7 @@ UPGRADES: Final = {
     4: _TO_STORED_EARLY,
     5: _TO_RELAY_LOG,
     6: RETIRES,
+    7: _TO_NAMED_PARTS,
 }
 """What brings an index of a version to the next one."""
 
@@ -167,7 +179,6 @@ CREATE TABLE relay_seen (relay BLOB NOT NULL, id BLOB NOT NULL, PRIMARY KEY (rel
 -- the tree last agreed between disk and view, by node; and applies that were begun
 CREATE TABLE synced (node BLOB PRIMARY KEY, row BLOB NOT NULL) WITHOUT ROWID;
 CREATE TABLE intent (node BLOB PRIMARY KEY, row BLOB NOT NULL) WITHOUT ROWID;
-CREATE TABLE partial (node BLOB PRIMARY KEY, row BLOB NOT NULL) WITHOUT ROWID;
 
 -- every version known
 CREATE TABLE version (
@@ -189,6 +200,7 @@ CREATE INDEX chunk_by_id ON chunk (id);
 CREATE INDEX chunk_by_file ON chunk (file, offset);
 CREATE TABLE list (id BLOB PRIMARY KEY, data BLOB NOT NULL) WITHOUT ROWID;
 """
+    + PARTIAL
     + SAFEGUARDS
     + STORED_PARTS
     + PER_RELAY

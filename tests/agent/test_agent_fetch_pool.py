@@ -41,6 +41,7 @@ class Member:
 
     def __init__(self) -> None:
         self.open, self.asked = asyncio.Event(), asyncio.Event()
+        self.sent: list[ChunkId] = []
         self._plain: dict[ChunkId, bytes] = {}
 
     def offer(self, letter: bytes, chunks: int) -> Content:
@@ -62,6 +63,7 @@ class Member:
         self.asked.set()
         for need in needs:
             await self.open.wait()
+            self.sent.append(need.chunk)
             yield Sealed(need, 0, EPOCH, seal_chunk(KEYS, EPOCH, need.kind, self._plain[need.chunk]))
 
 
@@ -136,6 +138,82 @@ async def test_another_content_takes_the_place_of_the_first(scene: Scene, chunks
     scene.member.open.set()
     await scene.until(scene.pool.take_finished)
     assert scene.tree.staged_names() == [scene.pool.staged(NODE).file.name.decode()]
+
+
+LARGE = SIZES["large"]
+
+
+@pytest.mark.parametrize("chunks", [LARGE - 1, LARGE + 7], ids=["shorter", "longer"])
+@pytest.mark.parametrize("when", ["on its way", "staged"])
+async def test_of_a_content_that_took_the_place_of_another_only_what_differs_is_fetched(
+    scene: Scene, when: str, chunks: int
+) -> None:
+    """A file that grows, or is written to, more often than a fetch takes would else never be complete here."""
+    scene.want(scene.member.offer(b"a", LARGE))
+    scene.pool.start()
+    scene.member.open.set()
+    if when == "on its way":
+        while len(scene.member.sent) < LARGE // 2:
+            await asyncio.sleep(0)
+    else:
+        await scene.until(scene.pool.take_finished)
+    content = scene.member.offer(b"a", chunks)
+    scene.want(content)
+    scene.pool.start()
+    await scene.until(lambda: scene.pool.total_bytes == content.size and scene.pool.take_finished())
+    assert len(set(scene.member.sent)) == len(scene.member.sent), "no chunk and no list was sent twice"
+    held = scene.pool.staged(NODE)
+    assert scene.tree.staged_names() == [held.file.name.decode()]
+    assert [size for _, size in held.chunks] == [CHUNK_BYTES] * chunks
+    for number, (chunk, size) in enumerate(held.chunks):
+        assert chunk_id(KEYS, BlobKind.CHUNK, held.file.read(number * CHUNK_BYTES, size)) == chunk
+    assert held.file.read(chunks * CHUNK_BYTES, 1) == b""
+
+
+async def test_contents_that_take_each_others_place_faster_than_they_come_are_one_fetch(scene: Scene) -> None:
+    scene.member.open.set()
+    for chunks in range(LARGE, LARGE + 20):
+        scene.want(scene.member.offer(b"a", chunks))
+        scene.pool.start()
+        before = len(scene.member.sent)
+        while len(scene.member.sent) == before:
+            await asyncio.sleep(0)
+    await scene.until(scene.pool.take_finished)
+    chunks_sent = [chunk for chunk in scene.member.sent if chunk in dict(scene.pool.staged(NODE).chunks)]
+    assert len(set(chunks_sent)) == len(chunks_sent) == LARGE + 19
+    assert len(scene.tree.staged_names()) == 1
+
+
+@pytest.mark.parametrize("when", ["on its way", "staged"])
+async def test_a_small_content_takes_the_place_of_a_large_one_and_leaves_nothing_of_it(scene: Scene, when: str) -> None:
+    scene.want(scene.member.offer(b"a", LARGE))
+    scene.pool.start()
+    scene.member.open.set()
+    if when == "on its way":
+        await scene.member.asked.wait()
+    else:
+        await scene.until(scene.pool.take_finished)
+    content = scene.member.offer(b"b", 1)
+    scene.want(content)
+    scene.pool.start()
+    await scene.until(lambda: scene.pool.take_finished() and scene.pool.total_bytes == content.size)
+    await scene.pool.close()
+    assert scene.tree.staged_names() == [scene.pool.staged(NODE).file.name.decode()]
+
+
+@pytest.mark.parametrize("when", ["on its way", "staged"])
+async def test_what_took_the_place_of_another_and_is_wanted_no_more_leaves_nothing(scene: Scene, when: str) -> None:
+    scene.want(scene.member.offer(b"a", LARGE))
+    scene.pool.start()
+    scene.member.open.set()
+    if when == "on its way":
+        await scene.member.asked.wait()
+    else:
+        await scene.until(scene.pool.take_finished)
+    scene.want(scene.member.offer(b"b", LARGE))
+    scene.pool.cancel(NODE)
+    await scene.pool.close()
+    assert scene.tree.staged_names() == []
 
 
 async def test_a_large_content_that_is_still_wanted_stays_for_the_next_start(scene: Scene) -> None:

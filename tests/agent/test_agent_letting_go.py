@@ -343,3 +343,28 @@ async def test_a_relay_that_lets_go_of_what_nobody_gave_up_is_brought_it_again(t
         phone = await mesh.start("phone")
         await phone.join(ticket)
         assert phone.files() == files
+
+
+async def test_a_newcomer_that_reads_of_it_all_at_once_knows_what_the_relay_keeps(tmp_path: Path) -> None:
+    """What shares a stored record with what goes is recorded once more before: there, and in the same page."""
+    async with open_mesh(tmp_path) as mesh:
+        at = await scene(mesh, "laptop")
+        (laptop,) = at.devices
+        for name in ("stays", "too"):
+            (laptop.tree / name).write_bytes(name.encode() * 1000)
+        await at.write(laptop, "notes", b"first")
+        await at.keep(laptop, all_s=0)
+        await at.write(laptop, "notes", b"second")
+        assert await at.let_go(laptop) == 1
+        await at.pass_time()
+        ticket = (await laptop.share()).ticket
+        desk = await mesh.start("desk")
+        await desk.join(ticket)
+        both = Scene(mesh, at.core, (laptop, desk))
+        await both.read()
+        want = both.folder(laptop).replica.versions
+        known = both.folder(desk).replica.versions
+        dots = [row.dot for row in want.all(100)]
+        assert len(dots) == 4
+        assert known.lacking(dots) == want.lacking(dots)
+        assert len(known.lacking(dots)) == 1

@@ -256,3 +256,15 @@ def test_a_home_that_is_a_link_is_refused(tmp_path: Path) -> None:
     (tmp_path / "home").symlink_to(tmp_path)
     with pytest.raises(ConfigError, match="not a directory of this user"):
         Home(tmp_path / "home").create()
+
+
+async def test_the_end_of_the_agent_ends_streams_of_events(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    async with api(tmp_path) as (_, path):
+        reader, writer = await asyncio.open_unix_connection(str(path))
+        writer.write(b"GET /api/v1/events HTTP/1.1\r\nHost: agent\r\n\r\n")
+        assert b"200" in await reader.readline()
+        while await reader.readline() != b": events\n":
+            pass
+    assert b"event" not in await reader.read()
+    writer.close()
+    assert not [record for record in caplog.records if record.name.startswith("uvicorn")]

@@ -227,10 +227,11 @@ function showFiles(files) {
 function showHistory(path, versions) {
   const rows = versions.slice(0, VERSIONS_SHOWN).map((version) => {
     const acts = element("span", "");
-    if (version.change !== "deleted" && version.change !== "renamed") {
+    if (version.kept) { // else nobody who can be asked has it any more
       acts.append(button("Restore", async () => {
         const done = await job("/restores", { path, version: version.id });
-        return `Restored to ${done.restored_to || path}`;
+        const why = done.skipped.map((each) => each.why).join(", ");
+        return done.not_restored ? `Not restored: ${why}` : `Restored to ${done.restored_to || path}`;
       }));
       if (version.size <= DOWNLOAD_BYTES_MAX) acts.append(button("Download", () => download(path, version)));
     }
@@ -297,7 +298,11 @@ async function lookAtVersions(folders) {
     return;
   }
   clearTimeout(listed.timer);
+  await list(folders);
   listed = { key, wanted, time: performance.now(), timer: 0 };
+}
+
+async function list(folders) {
   if (searched.path) {
     showHistory(searched.path, (await get(`/log?path=${percent(searched.path)}`)).versions);
     return;
