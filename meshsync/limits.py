@@ -299,7 +299,10 @@ FETCH_WINDOW_CHUNKS: Final = 192  # chunks of one file asked for and not yet wri
 ELAPSED_MARK_S: Final = 3600  # between two notes of how long the log here is: hours are what a policy names
 ELAPSED_MARKS_MAX: Final = 10_000  # such notes of one folder: the last 200 days by the hour, older ones less closely
 ELAPSED_BYTES_MAX: Final = MIB  # these notes: 20 bytes each
-ELAPSED_PAUSE_S: Final = 7 * 24 * 3600  # a pause of the agent counts as a week at most: its end may be a wrong clock
+ELAPSED_PAUSE_S: Final = 7 * 24 * 3600  # a longer pause of the agent counts as none: its end may be a wrong clock
+VIEWS_AT_ONCE_MAX: Final = (
+    4  # views of the past that are made in one pass over the log, for snapshots to be looked through
+)
 LET_GO_S: Final = 24 * 3600.0  # between two looks for versions that the policy keeps no longer
 LET_GO_FIRST_S: Final = 900.0  # from the link with a relay to the first look: devices are not on for long every day
 LET_GO_WAIT_S: Final = 300.0  # that a user waits for the relays to take what `gc` lets go of

@@ -15,7 +15,7 @@ from meshsync.metalog.checkpoint import open_checkpoint
 from meshsync.metalog.receipt import open_receipt
 from meshsync.metalog.record_log import RecordKind
 from meshsync.metalog.retire import open_collected, open_retire
-from meshsync.metalog.stored import open_stored
+from meshsync.metalog.stored import read_stored
 from relay.drivers.base import MetadataLog, Row
 
 KINDS = (RecordKind.STORED, RecordKind.RECEIPT, RecordKind.RETIRE, RecordKind.COLLECTED)
@@ -53,7 +53,7 @@ class Ledger:
         self.index = row.index
         match row.kind:
             case RecordKind.STORED:
-                parts = tuple(RecordId(part) for part in open_stored(row.data, self._folder).parts)
+                parts = tuple(RecordId(part) for part in read_stored(row.data).parts)
                 self.stored[row.id] = Stored(row.index, parts)
             case RecordKind.RETIRE:
                 named = open_retire(row.data, self._folder).records
@@ -112,4 +112,4 @@ def listed(row: Row, folder: FolderId) -> tuple[BlobId, ...]:
     """Return the blobs that a row of `KEEPERS` lists."""
     if row.kind == RecordKind.CHECKPOINT:
         return open_checkpoint(row.data, folder).state
-    return open_stored(row.data, folder).blobs
+    return read_stored(row.data).blobs

@@ -76,13 +76,15 @@ async def _has_changed(
     freed: set[BlobId],
 ) -> bool:
     """Take into account what the log got since `ledger` was read; return whether another plan is to be made."""
+    dead = set(ledger.dead)
     async for row in rows_of(core.log, view.folder, ledger.index, (*KINDS, RecordKind.CHECKPOINT)):
         if row.kind != RecordKind.CHECKPOINT:
             ledger.take(row)
         if row.kind in KEEPERS:
             freed.difference_update(listed(row, view.folder))
     still_open = {retire.id for retire in await core.log.retires(view.folder)}
-    return not still_open.issuperset(due) or ledger.dying(due) != dying
+    # A receipt may have made a dead record live again, whose blobs nobody took for needed.
+    return not still_open.issuperset(due) or ledger.dead != dead or ledger.dying(due) != dying
 
 
 def _record(

@@ -192,7 +192,7 @@ class Sequencer:
             self._open_retires.add(parsed.id)
         else:
             self.cancelled.append(parsed.id)
-        return self._accept(parsed, Place(retire.device, b"", 0), self._grace_s())
+        return self._accept(parsed, None, self._grace_s())  # charged to nobody: it is how a full folder gets room
 
     def _grace_s(self) -> int:
         try:

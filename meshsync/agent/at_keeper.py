@@ -163,7 +163,10 @@ class FolderAtKeeper:
                     self._append(appended),
                     self._upload(appended),
                     self._folder.collecting.serve(
-                        self._link, self._folder.reader(self._keeper), self._folder.uploader(self._keeper)
+                        self._link,
+                        self._folder.reader(self._keeper),
+                        self._folder.uploader(self._keeper),
+                        self._folder.sampler(self._keeper).suspect,
                     ),
                 )
             except MeshsyncError as error:

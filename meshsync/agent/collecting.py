@@ -8,19 +8,18 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from meshsync.agent.changes import Changes
 from meshsync.agent.conversation import RelayConversation
 from meshsync.agent.elapsed import Elapsed
-from meshsync.agent.letting_go import LettingGo, Narrowed, Step, to_let_go
-from meshsync.agent.lives import Lived
+from meshsync.agent.letting_go import LettingGo, Narrowed, Over, Step, to_let_go
 from meshsync.agent.relay_reader import RelayReader
 from meshsync.agent.replica import Replica
 from meshsync.agent.uploader import Uploader
 from meshsync.errors import MeshsyncError, TransientError
-from meshsync.ids import DeviceId, Dot, RecordId
+from meshsync.ids import BlobId, DeviceId, Dot, RecordId
 from meshsync.index.chunk_rows import ChunkRows
 from meshsync.index.relay_rows import RelayRows
 from meshsync.limits import ELAPSED_MARK_S, LET_GO_FIRST_S, LET_GO_S, RETIRES_OPEN_MAX
@@ -40,6 +39,9 @@ from meshsync.wire.relay_messages import (
     RecordRefused,
     refusal_error,
 )
+
+Suspect = Callable[[BlobId], None]
+"""Is told of a blob that a relay may have lost."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +74,7 @@ class Collecting:
         self.done.clear()
         self._asked.note()
 
-    async def over(self) -> dict[Dot, Lived]:
+    async def over(self) -> Over:
         """Return the versions that the policy keeps no longer. Raises MalformedMessage, FormatUnsupported (a policy of
         a newer build), ResourceError."""
         policy = open_policy(self._replica.membership.policy)
@@ -85,7 +87,7 @@ class Collecting:
             self._elapsed = Elapsed(self._runtime, self._replica.meta)
         return self._elapsed
 
-    async def serve(self, link: Link, reader: RelayReader, uploader: Uploader) -> None:
+    async def serve(self, link: Link, reader: RelayReader, uploader: Uploader, suspect: Suspect) -> None:
         """Let go of versions at the relay of `link`, again and again, until cancelled."""
         due_s = self._runtime.monotonic() + LET_GO_FIRST_S
         count = self._asked.count
@@ -97,7 +99,7 @@ class Collecting:
             if is_asked or self._runtime.monotonic() >= due_s:
                 due_s = self._runtime.monotonic() + LET_GO_S
                 try:
-                    self.done[link.peer] = await self._let_go(link, reader, uploader)
+                    self.done[link.peer] = await self._let_go(link, reader, uploader, suspect)
                 except MeshsyncError as error:
                     self.done[link.peer] = LetGoAt(problem=error)
                 self.finished.note()
@@ -110,37 +112,45 @@ class Collecting:
             with contextlib.suppress(MeshsyncError):
                 await self._runtime.in_thread(lambda: self._time().mark(self._replica.log_rows.count_entries()))
 
-    async def _let_go(self, link: Link, reader: RelayReader, uploader: Uploader) -> LetGoAt:
+    async def _let_go(self, link: Link, reader: RelayReader, uploader: Uploader, suspect: Suspect) -> LetGoAt:
         await reader.until_read()
         if not self.is_owner:
             return LetGoAt()
         over = await self.over()
         plan = LettingGo(link.peer, self._replica, self._relay_rows, self._chunks)
-        cancelled = await self._runtime.in_thread(plan.to_cancel, over.keys())
-        steps = await self._runtime.in_thread(plan.steps, over)
+        cancelled = await self._runtime.in_thread(plan.to_cancel, over.by_dates)
+        steps = await self._runtime.in_thread(plan.steps, over.go)
         if not (cancelled or steps):
             return LetGoAt()
         conversation = RelayConversation(await link.open_stream(Priority.BULK))
         try:
             await conversation.send(Attach(self._replica.folder))
             await conversation.expect(Attached)
-            index, versions = reader.cursor.index, 0
+            index, told = reader.cursor.index, set[Dot]()
             if cancelled:
                 await self._retire(conversation, link.peer, index, Step(), cancelled[:RETIRES_OPEN_MAX])
             for step in steps:
-                if await self._narrow(conversation, uploader, step.narrowed):
-                    await self._retire(conversation, link.peer, index, step)
-                    versions += len(step.dots)
-            return LetGoAt(versions, len(cancelled))
+                lacking = await self._narrow(conversation, uploader, step.narrowed)
+                for blob in lacking:
+                    suspect(blob)
+                if lacking:
+                    problem = TransientError("the relay lacks some of what it had acknowledged: that is brought first")
+                    return LetGoAt(len(told), len(cancelled), problem)
+                await self._retire(conversation, link.peer, index, step)
+                told.update(step.dots)
+            return LetGoAt(len(told), len(cancelled))
         finally:
             conversation.reset()
 
-    async def _narrow(self, conversation: RelayConversation, uploader: Uploader, narrowed: Sequence[Narrowed]) -> bool:
-        """Store what takes the place of records; False if the relay lacks any of it, which is then brought again."""
+    async def _narrow(
+        self, conversation: RelayConversation, uploader: Uploader, narrowed: Sequence[Narrowed]
+    ) -> list[BlobId]:
+        """Store what takes the place of records; return what the relay lacks of it, though it had acknowledged it."""
         for one in narrowed:
-            if not await uploader.append_again(conversation, one.items, one.dots):
-                return False
-        return True
+            lacking = await uploader.append_again(conversation, one.items, one.dots)
+            if lacking:
+                return lacking
+        return []
 
     async def _retire(
         self,

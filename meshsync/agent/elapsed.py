@@ -1,8 +1,8 @@
 """How much time has passed for this folder on this device, and how long ago its entries came, whatever clocks say.
 
 Invariant: time only adds up. While the agent runs it is what the machine's monotonic clock says; over a pause it is the
-difference of the wall clock, but never less than nothing nor more than ELAPSED_PAUSE_S: a clock that is set ahead by
-years ages nothing by years.
+difference of the wall clock, if that is not less than nothing nor more than ELAPSED_PAUSE_S: a clock that was set ahead
+ages nothing, and a pause that was longer counts as none.
 """
 
 from __future__ import annotations
@@ -35,7 +35,8 @@ class Elapsed:
         self._runtime, self._meta = runtime, meta
         kept = meta.get(ELAPSED_KEY)
         state = _Kept(0, self._wall_s(), ()) if kept is None else decode(_Kept, kept, ELAPSED_BYTES_MAX)
-        self._passed_s = state.passed_s + min(max(0, self._wall_s() - state.wall_s), ELAPSED_PAUSE_S)
+        pause_s = self._wall_s() - state.wall_s
+        self._passed_s = state.passed_s + (pause_s if 0 <= pause_s <= ELAPSED_PAUSE_S else 0)
         self._marks = list(state.marks)
         self._last = runtime.monotonic()
 

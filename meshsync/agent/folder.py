@@ -550,7 +550,7 @@ class Folder:
             self.replica,
             self.relay_rows,
             self.chunk_rows,
-            lambda blobs: self.content_lost(relay, blobs),
+            self.sampler(relay).suspect,
         )
 
     def sampler(self, relay: DeviceId) -> RelaySampler:

@@ -23,10 +23,10 @@ from meshsync.ids import ChunkId, DeviceId, Dot, RecordId
 from meshsync.index.chunk_rows import ChunkRows
 from meshsync.index.relay_rows import RelayRows
 from meshsync.index.retire_rows import RetireRows
-from meshsync.limits import RETIRE_RECORDS_MAX, STORED_DOTS_MAX
+from meshsync.limits import RETIRE_RECORDS_MAX, STORED_DOTS_MAX, VIEWS_AT_ONCE_MAX
 from meshsync.metalog.retention_policy import RetentionPolicy
 from meshsync.metalog.retire import open_retire
-from meshsync.metalog.stored import StoredRecord, open_stored
+from meshsync.metalog.stored import StoredRecord, read_stored
 from meshsync.sync.retention import keeps
 from meshsync.sync.view import View
 
@@ -48,22 +48,36 @@ class Step:
     narrowed: list[Narrowed] = field(default_factory=list)
 
 
-def to_let_go(replica: Replica, policy: RetentionPolicy, elapsed: Elapsed, now_ns: int) -> dict[Dot, Lived]:
+@dataclass(frozen=True, slots=True)
+class Over:
+    """What a policy keeps no longer: `by_dates` by the dates of the authors and this device's clock; `go` as surely as
+    it can be known here. Who is new in a folder lets go of little, and takes back nothing because of that.
+    """
+
+    go: dict[Dot, Lived]
+    by_dates: frozenset[Dot]
+
+
+def to_let_go(replica: Replica, policy: RetentionPolicy, elapsed: Elapsed, now_ns: int) -> Over:
     """Return the versions that `policy` keeps no longer at `now_ns`, nanoseconds since 1970. Blocks."""
     elapsed.mark(replica.log_rows.count_entries())
     if policy.keeps_everything:
-        return {}
-    now_s, passed_s = now_ns // 1_000_000_000, elapsed.passed_s()
-    over = {
-        lived.name: lived
-        for lived in lives(replica, elapsed, now_ns)
-        if not keeps(policy, lived.stated, now_s) and not keeps(policy, lived.seen, passed_s)
+        return Over({}, frozenset())
+    passed_s = elapsed.passed_s()
+    now_s, lived = lives(replica, elapsed, now_ns)
+    over = {one.name: one for one in lived if not keeps(policy, one.stated, now_ns // 1_000_000_000)}
+    named = sorted({mark.entry for mark in replica.marks.all()})
+    while over and named:
+        some, named = named[:VIEWS_AT_ONCE_MAX], named[VIEWS_AT_ONCE_MAX:]
+        for view in views(replica, *(before(replica, entry) for entry in some)):
+            for name in _shown(view):
+                over.pop(name, None)
+    go = {
+        name: one
+        for name, one in over.items()
+        if not keeps(policy, one.stated, now_s) and not keeps(policy, one.seen, passed_s)
     }
-    named = {mark.entry for mark in replica.marks.all()}
-    for view in views(replica, *(before(replica, entry) for entry in named)) if over and named else ():
-        for name in _shown(view):
-            over.pop(name, None)
-    return over
+    return Over(go, frozenset(over))
 
 
 def _shown(view: View) -> Iterator[Dot]:
@@ -80,17 +94,28 @@ class LettingGo:
         self._rows = RetireRows(replica.database)
 
     def to_cancel(self, over: Collection[Dot]) -> list[RecordId]:
-        """Return the retire records that wait and name a version that is not in `over`."""
-        return [
-            row.id
-            for row in self._rows.waiting(self._relay)
-            if not all(Dot(name) in over for name in open_retire(row.data, self._replica.folder).dots)
-        ]
+        """Return the retire records that wait and take away a version that is not in `over`."""
+        return [name for name, dots in self.waiting().items() if not all(dot in over for dot in dots)]
+
+    def waiting(self) -> dict[RecordId, set[Dot]]:
+        """Return which versions each retire record takes away that waits: those it names, and those that no stored
+        record speaks of that would be left.
+        """
+        stored = {name: read_stored(data) for name, data in self._relay_rows.stored_at(self._relay)}
+        retires = {row.id: open_retire(row.data, self._replica.folder) for row in self._rows.waiting(self._relay)}
+        dying = {RecordId(name) for retire in retires.values() for name in retire.records}
+        kept = {dot for name, record in stored.items() if name not in dying for dot in record.dots}
+        found = {}
+        for name, retire in retires.items():
+            records = (stored[RecordId(each)] for each in retire.records if RecordId(each) in stored)
+            left = {Dot(dot) for record in records for dot in record.dots if dot not in kept}
+            found[name] = left.union(Dot(dot) for dot in retire.dots)
+        return found
 
     def steps(self, over: Mapping[Dot, Lived]) -> list[Step]:
         """Return how to let go of the versions `over`; what waits to be let go of is not named again."""
         folder = self._replica.folder
-        records = {name: open_stored(data, folder) for name, data in self._relay_rows.stored_at(self._relay)}
+        records = {name: read_stored(data) for name, data in self._relay_rows.stored_at(self._relay)}
         waiting: set[RecordId] = set()
         for row in self._rows.waiting(self._relay):
             waiting.update(RecordId(name) for name in open_retire(row.data, folder).records)

@@ -6,7 +6,7 @@ nothing is said. Calls block for a large log.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from meshsync.agent.elapsed import Elapsed
@@ -16,6 +16,8 @@ from meshsync.content.record import Content, Drop, Kind, Op, Put
 from meshsync.ids import Dot, dot
 from meshsync.sync.moments import Moments
 from meshsync.sync.retention import Life
+
+_NS = 1_000_000_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,14 +39,24 @@ class _Born:
     number: int
     ended_s: int = -1
     ended_number: int = 0
+    undated: int = 0  # the last entry that ended it at a time which is still to come
 
 
-def lives(replica: Replica, elapsed: Elapsed, now_ns: int) -> Iterator[Lived]:
-    """Yield the versions of files that are over, in causal order. Blocks."""
-    moments, born = Moments(now_ns), {}
+def lives(replica: Replica, elapsed: Elapsed, now_ns: int) -> tuple[int, list[Lived]]:
+    """Return what time it surely is, in seconds since 1970, and the versions of files that are over, in causal order.
+
+    That is no later than the newest entry tells, and what has passed since it came: a clock here that is ahead makes
+    nothing old. What a clock that is ahead has ended, or one here that is behind takes for that, ended when the entry
+    came here. Blocks.
+    """
+    moments, born, newest_s = Moments(now_ns), dict[Dot, _Born](), -1
     for number, (entry, _) in enumerate(entries_of(replica), 1):
         batch = readable(replica, entry)
-        made_s = moments.add(linked_of(entry), 0 if batch is None else batch.time_ns) // 1_000_000_000
+        stated_ns = 0 if batch is None else batch.time_ns
+        made_s = moments.add(linked_of(entry), stated_ns) // _NS
+        is_dated = stated_ns <= now_ns
+        if is_dated:
+            newest_s = max(newest_s, stated_ns // _NS + elapsed.passed_s() - elapsed.seen_s(number))
         for index, op in enumerate(() if batch is None else batch.ops):
             if isinstance(op, Put) and op.content.kind is Kind.FILE:
                 born[dot(entry.chain, entry.envelope.seq, index)] = _Born(op.content, op.path, made_s, number)
@@ -52,11 +64,18 @@ def lives(replica: Replica, elapsed: Elapsed, now_ns: int) -> Iterator[Lived]:
                 if name in born:
                     one = born[name]
                     one.ended_s, one.ended_number = max(one.ended_s, made_s), number
+                    one.undated = one.undated if is_dated else number
+    now_s = now_ns // _NS if newest_s < 0 else min(now_ns // _NS, newest_s)
+    return now_s, list(_over(replica, elapsed, born, now_ns // _NS))
+
+
+def _over(replica: Replica, elapsed: Elapsed, born: Mapping[Dot, _Born], now_s: int) -> Iterator[Lived]:
     for name, one in born.items():
         version = replica.view.version(name)
         if one.ended_number and version is not None and not version.live:
             seen = Life(elapsed.seen_s(one.number), elapsed.seen_s(one.ended_number))
-            yield Lived(name, one.content, one.path, Life(one.made_s, one.ended_s), seen)
+            came_s = now_s - elapsed.passed_s() + elapsed.seen_s(one.undated) if one.undated else -1
+            yield Lived(name, one.content, one.path, Life(one.made_s, max(one.ended_s, came_s)), seen)
 
 
 def _ended(op: Op) -> Iterator[Dot]:

@@ -273,18 +273,26 @@ class RelayReader:
                     for odd in await self._runtime.in_thread(self.take_receipts, data, places):
                         self._watch.hear_receipt(self._relay, odd)
                     self._events.versions_durable()
-                case RecordKind.RETIRE:
-                    for (index, _), one in zip(places, data, strict=True):
-                        await self._retired.take_retire(one, membership or self._replica.membership, index)
-                case RecordKind.COLLECTED:
-                    for one in data:
-                        await self._retired.take_collected(one)
+                case RecordKind.RETIRE | RecordKind.COLLECTED:
+                    await self._take_letting_go(records, membership or self._replica.membership, places)
                     self._events.versions_durable()
                 case _:
                     pass
         except (AccessError, IntegrityError, PeerError) as error:
             log.warning("the relay's log holds a record that is not acceptable: %s", error)
         return membership
+
+    async def _take_letting_go(
+        self, records: list[LogRecord], membership: Membership, places: list[tuple[int, bytes]]
+    ) -> None:
+        for record, (index, _) in zip(records, places, strict=True):
+            try:
+                if record.kind == RecordKind.RETIRE:
+                    await self._retired.take_retire(record.data, membership, index)
+                else:
+                    await self._retired.take_collected(record.data)
+            except (AccessError, IntegrityError, PeerError) as error:
+                log.warning("the relay's log holds a record that is not acceptable: %s", error)
 
     def _refuse_forged(self, data: Sequence[bytes], membership: Membership | None) -> None:
         """Return if the relay may have taken these records. Raises IntegrityError: then nothing of it is read any more.
@@ -339,19 +347,25 @@ class RelayReader:
         for number, data in enumerate(records):
             if self._watch.is_convicted(self._relay):
                 return odd
-            receipt = open_receipt(data, self._replica.folder)
-            if places and receipt.device == self._relay and (receipt.index, receipt.head) != places[number]:
+            try:
+                receipt = open_receipt(data, self._replica.folder)
+                if receipt.device != self._relay or self._relay not in self._replica.keepers:
+                    raise AccessError("a receipt of a device that is not to store this folder")
+            except (AccessError, IntegrityError, PeerError) as error:
+                if not places:
+                    raise
+                log.warning("the relay's log holds a receipt that is not acceptable: %s", error)
+                continue
+            if places and (receipt.index, receipt.head) != places[number]:
                 odd.append(data)
                 continue
-            if receipt.device != self._relay or self._relay not in self._replica.keepers:
-                raise AccessError("a receipt of a device that is not to store this folder")
             record = self._replica.log_rows.stored(RecordId(receipt.record))
             if record is None:
                 continue
             stored = open_stored(record, self._replica.folder)
             with self._replica.database.transaction():
                 self._replica.log_rows.put_receipt(RecordId(receipt.record), data)
-                if self._retired.revive(RecordId(receipt.record)):
+                if self._retired.revive(RecordId(receipt.record), receipt.index):
                     self._chunks.put_blobs(self._relay, self._listed(stored))
                 self._replica.versions.mark_stored(self._relay, [Dot(name) for name in stored.dots])
                 self._replica.versions.mark_gone(self._relay, self._own_of(stored.device, stored.gone))

@@ -78,19 +78,18 @@ class RelaySampler:
         told, self._told = list(self._told), {}
         if told:
             await self._take_for_lost(told)
-        wanted = list(self._suspects)[:SAMPLE_BLOBS]
+        wanted: list[BlobId] = []
         if self._runtime.monotonic() >= self._next_s:
             start = self._runtime.random_bytes(32)
-            wanted += await self._runtime.in_thread(self._chunks.some_blobs, self._relay, start, SAMPLE_BLOBS)
+            wanted = await self._runtime.in_thread(self._chunks.some_blobs, self._relay, start, SAMPLE_BLOBS)
             self._next_s = self._runtime.monotonic() + SAMPLE_S
-        wanted = list(dict.fromkeys(wanted))
-        if not wanted:
-            return
-        absent = await self._absent(link, wanted)
-        if absent and await self._take_for_lost(absent):
-            self._next_s = self._runtime.monotonic()  # there may be more
-        for blob in wanted:
-            self._suspects.pop(blob, None)
+        while wanted := list(dict.fromkeys([*itertools.islice(self._suspects, SAMPLE_BLOBS), *wanted])):
+            absent = await self._absent(link, wanted)
+            for blob in wanted:
+                self._suspects.pop(blob, None)
+            if not (absent and await self._take_for_lost(absent)):
+                return
+            self._next_s, wanted = self._runtime.monotonic(), []  # there may be more
 
     async def _take_for_lost(self, blobs: list[BlobId]) -> bool:
         """Bring again what needs `blobs`; return whether any of them was acknowledged."""

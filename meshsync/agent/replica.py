@@ -25,7 +25,7 @@ from meshsync.content.seal import BlobKind, seal_chunk, unseal_chunk
 from meshsync.crypto.folder_keys import FolderKeys
 from meshsync.crypto.identity import DeviceKeys
 from meshsync.errors import AccessError, IntegrityError, MalformedMessage, MeshsyncError, RoleForbids
-from meshsync.ids import ChainId, DeviceId, EntryId, NodeId, RecordId, dot, short
+from meshsync.ids import ChainId, DeviceId, Dot, EntryId, NodeId, RecordId, dot, short
 from meshsync.index.database import Database
 from meshsync.index.log_rows import EntryRow, LogRows
 from meshsync.index.meta import Meta
@@ -133,6 +133,7 @@ class Replica:
         self.view = View()
         self.marks = Marks()
         self.dirty: set[NodeId] = set()
+        self._shown_again: set[Dot] = set()  # shown by what came last, among versions that may have been let go of
         self.ticket_keys: DeviceKeys | None = None  # of the ticket that admitted this device, while it runs
         self.unreadable: dict[EntryId, MeshsyncError] = {}
         self.key_problem: MeshsyncError | None = None  # why the current epoch's key is not held
@@ -475,12 +476,15 @@ class Replica:
         try:
             self._list_versions(tuple(self._unlisted))
             self._unlisted.clear()
+            self._shown_again.clear()
         except MeshsyncError as error:  # they are listed with the next ones, or a little later
             log.warning("versions are not listed yet: %s", error)
 
     def _list_versions(self, rows: Sequence[VersionRow]) -> None:
         with self.database.transaction():
             self.versions.add(rows)
+            if self._shown_again:
+                self.versions.bring_again(self._shown_again)
             self.meta.set(LISTED_KEY, len(self.chains).to_bytes(8, "big"))
 
     def _apply(self, entry: OpenedEntry, time: int) -> list[VersionRow]:
@@ -560,7 +564,11 @@ class Replica:
 
     def _show(self, entry: OpenedEntry, time: int, ops: Sequence[Op]) -> None:
         delivered = DeliveredEntry(entry.device, entry.chain, entry.envelope.seq, time, tuple(ops))
-        self.dirty |= self.view.apply(delivered)
+        changed = self.view.apply(delivered)
+        self.dirty |= changed
+        if self.versions.any_let_go:
+            nodes = (self.view.nodes.get(node) for node in changed)
+            self._shown_again.update(name for node in nodes if node for face in node.faces for name in face.versions)
 
     def entries_at_relay(self, relay: DeviceId, entries: Sequence[RecordId]) -> None:
         """Note that the log of `relay` holds these entries: their removals and renames are there. Blocking."""

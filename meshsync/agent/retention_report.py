@@ -10,6 +10,7 @@ from meshsync.agent import api_retention as api
 from meshsync.agent.collecting import LetGoAt
 from meshsync.agent.daemon import Agent
 from meshsync.agent.folder import Folder
+from meshsync.agent.letting_go import LettingGo
 from meshsync.agent.lives import Lived
 from meshsync.agent.members_names import named
 from meshsync.agent.observer import display
@@ -54,7 +55,7 @@ async def collect(agent: Agent, request: api.CollectRequest) -> api.CollectResul
 
 
 async def _collect(agent: Agent, folder: Folder, dry_run: bool) -> api.Collected:
-    everything = await folder.collecting.over()
+    everything = (await folder.collecting.over()).go
     there = await agent.runtime.in_thread(_still_there, folder, list(everything))
     over = [everything[name] for name in there]
     told = {} if dry_run else await _let_go(folder)
@@ -142,13 +143,14 @@ def _retention(agent: Agent, folder: Folder) -> api.Retention:
 
 def _waiting(agent: Agent, folder: Folder, relay: DeviceId) -> list[api.Retiring]:
     found = []
+    dots = LettingGo(relay, folder.replica, folder.relay_rows, folder.chunk_rows).waiting()
     for row in folder.retired(relay).rows.waiting(relay):
         retire = open_retire(row.data, folder.id)
         found.append(
             api.Retiring(
                 relay=_keeper(agent, relay),
                 device=named(folder, retire.device).name,
-                versions=len(retire.dots),
+                versions=len(dots.get(row.id, ())),
                 since=time_text(row.since_ns),
             )
         )

@@ -318,6 +318,10 @@ class Uploader:
 
         What the relay has lost is forgotten here, so that the next upload brings it again.
         """
+        return not await self._append_all(conversation, records)
+
+    async def _append_all(self, conversation: RelayConversation, records: Sequence[bytes]) -> list[bytes]:
+        """Append as `_append` does; return the blobs and parts that the relay has lost."""
         await conversation.send(Append(tuple(LogRecord(int(RecordKind.STORED), record) for record in records)))
         outcomes = (await conversation.expect(AppendResult)).outcomes
         lost: list[bytes] = []
@@ -332,17 +336,17 @@ class Uploader:
                 lost += outcome.ids
         if lost:
             await self._runtime.in_thread(self._forget, lost)
-        return not lost
+        return lost
 
     async def append_again(
         self, conversation: RelayConversation, items: Mapping[ChunkId, StoredItem], dots: Sequence[Dot]
-    ) -> bool:
-        """Store another record for `dots`, whose `items` are there; return whether it was taken.
+    ) -> list[BlobId]:
+        """Store another record for `dots`, whose `items` are there; return which of them are not: then it is not taken.
 
         Raises as `upload`.
         """
         record = await self._runtime.in_thread(self._make_record, dict(items), dots)
-        return await self._append(conversation, [record])
+        return [BlobId(blob) for blob in await self._append_all(conversation, [record])]
 
     def _forget(self, lost: list[bytes]) -> None:
         with self._replica.database.transaction():

@@ -20,12 +20,15 @@ class RetireState(enum.IntEnum):
 
 @dataclass(frozen=True, slots=True)
 class RetireRow:
-    """One retire record. `since_ns`: when it was read here, by this device's clock, for display."""
+    """One retire record. `since_ns`: when it was read here, by this device's clock, for display. `position`: how many
+    records the relay's log held before it.
+    """
 
     id: RecordId
     data: bytes
     since_ns: int
     state: RetireState
+    position: int
 
 
 class RetireRows:
@@ -62,10 +65,25 @@ class RetireRows:
         """Note that these stored records keep nothing at `relay` any more."""
         self._db.execute_many("INSERT OR IGNORE INTO let_go VALUES (?, ?)", ((relay, record) for record in records))
 
-    def revive(self, relay: DeviceId, record: RecordId) -> bool:
-        """Note that this stored record keeps at `relay` what it lists; return whether it did not before."""
-        return bool(self._db.execute("DELETE FROM let_go WHERE relay = ? AND id = ? RETURNING 1", (relay, record)))
+    def revive(self, relay: DeviceId, record: RecordId, position: int) -> bool:
+        """Note that this stored record keeps at `relay` what it lists, as a receipt says before which its log held
+        `position` records; return whether it did not before.
+        """
+        if not self._db.execute("DELETE FROM let_go WHERE relay = ? AND id = ? RETURNING 1", (relay, record)):
+            return False
+        self._db.execute("INSERT OR REPLACE INTO revived VALUES (?, ?, ?)", (relay, record, position))
+        return True
+
+    def revived(self, relay: DeviceId) -> dict[RecordId, int]:
+        """Return the stored records that live again, and where the relay's log said so."""
+        rows = self._db.execute("SELECT id, position FROM revived WHERE relay = ?", (relay,))
+        return {RecordId(name): position for name, position in rows}
 
     def _select(self, where: str, values: tuple[object, ...]) -> list[RetireRow]:
-        rows = self._db.execute(f"SELECT id, data, since_ns, state FROM retire WHERE {where} ORDER BY position", values)
-        return [RetireRow(RecordId(name), bytes(data), since, RetireState(state)) for name, data, since, state in rows]
+        rows = self._db.execute(
+            f"SELECT id, data, since_ns, state, position FROM retire WHERE {where} ORDER BY position", values
+        )
+        return [
+            RetireRow(RecordId(name), bytes(data), since, RetireState(state), position)
+            for name, data, since, state, position in rows
+        ]

@@ -128,7 +128,14 @@ PARTIAL: Final = """
 CREATE TABLE partial (node BLOB PRIMARY KEY, row BLOB NOT NULL) WITHOUT ROWID;
 """
 
+REVIVED: Final = """
+-- stored records that were let go of and live again: where the relay's log said so
+CREATE TABLE revived (relay BLOB NOT NULL, id BLOB NOT NULL, position INTEGER NOT NULL, PRIMARY KEY (relay, id))
+    WITHOUT ROWID;
+"""
+
 _TO_NAMED_PARTS: Final = f"""
+{REVIVED}
 -- rows told more than the name: the next start removes their files and fetches them anew
 DROP TABLE IF EXISTS partial;
 {PARTIAL}
@@ -207,4 +214,5 @@ CREATE TABLE list (id BLOB PRIMARY KEY, data BLOB NOT NULL) WITHOUT ROWID;
     + STORED_EARLY
     + RELAY_LOG
     + RETIRES
+    + REVIVED
 )

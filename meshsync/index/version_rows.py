@@ -37,12 +37,19 @@ class VersionRow:
 class VersionRows:
     """Rows of versions. For each relay that was accounted for, the index keeps which versions it lacks.
 
-    `revision` grows with every change of what relays have.
+    `revision` grows with every change of what relays have. `any_let_go`: some relay may lack a version because an owner
+    let go of it.
     """
 
     def __init__(self, database: Database) -> None:
         self._db = database
         self.revision = 0
+        ((found,),) = database.execute(
+            "SELECT EXISTS (SELECT 1 FROM unstored WHERE gone = ?1)"
+            " OR EXISTS (SELECT 1 FROM stored_early WHERE gone = ?1)",
+            (LET_GO,),
+        )
+        self.any_let_go = bool(found)
 
     def add(self, rows: Iterable[VersionRow]) -> None:
         """Add versions; one that is there already is left as it is.
@@ -77,7 +84,10 @@ class VersionRows:
                 self._db.execute("INSERT INTO accounted VALUES (?)", (relay,))
                 self._db.execute(
                     "INSERT OR IGNORE INTO unstored (dot, relay, position, gone) SELECT v.dot, ?, v.position,"
-                    " 2 * EXISTS (SELECT 1 FROM unstored u WHERE u.dot = v.dot AND u.gone = 2) FROM version v",
+                    # Let go of at each relay that there was: where one still has it, it may be wanted again.
+                    " 2 * (EXISTS (SELECT 1 FROM unstored u WHERE u.dot = v.dot AND u.gone = 2) AND NOT EXISTS"
+                    " (SELECT 1 FROM accounted a WHERE a.relay != ?1 AND NOT EXISTS"
+                    " (SELECT 1 FROM unstored u WHERE u.dot = v.dot AND u.relay = a.relay))) FROM version v",
                     (relay,),
                 )
                 self.revision += 1
@@ -124,6 +134,7 @@ class VersionRows:
 
         What is not `hidden` is brought again all the same, by whoever has it.
         """
+        self.any_let_go = True
         for dot in dots:
             gone = LET_GO if dot in hidden else 0
             self._db.execute(
@@ -136,10 +147,19 @@ class VersionRows:
 
     def bring_no_more(self, dots: Iterable[Dot], yes: bool = True) -> None:
         """Note that these versions are to be let go of: relays that lack them are not brought them; or no longer so."""
+        self.any_let_go = True
         before, after = (0, LET_GO) if yes else (LET_GO, 0)
         self._db.execute_many(
             "UPDATE unstored SET gone = ? WHERE dot = ? AND gone = ?", ((after, dot, before) for dot in dots)
         )
+        self.revision += 1
+
+    def bring_again(self, dots: Collection[Dot]) -> None:
+        """Note that these versions show, whatever an owner let go of: they are brought to relays that lack them."""
+        self._db.execute_many(
+            "UPDATE unstored SET gone = 0 WHERE dot = ? AND gone = ?", ((dot, LET_GO) for dot in dots)
+        )
+        self._db.execute_many("DELETE FROM stored_early WHERE dot = ? AND gone = ?", ((dot, LET_GO) for dot in dots))
         self.revision += 1
 
     def owed(

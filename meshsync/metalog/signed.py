@@ -44,6 +44,11 @@ def sign_statement(keys: DeviceKeys, kind: str, statement: Statement) -> bytes:
     return encode(_Signed(body, keys.sign(kind, body)))
 
 
+def read_statement(data: bytes, shape: type[S], size_max: int) -> S:
+    """Return the body of a statement that was verified when it was taken. Raises MalformedMessage."""
+    return decode(shape, decode(_Signed, data, size_max).body, size_max)
+
+
 def open_statement(data: bytes, kind: str, shape: type[S], folder: FolderId, size_max: int) -> S:
     """Return the verified body of `data`, of type `shape`.
 

@@ -60,9 +60,19 @@ def test_a_clock_that_is_off_by_years_ages_nothing_by_years(clocks: Clocks, meta
     first.mark(1)
     clocks.wall_s += jump_s
     again = Elapsed(clocks, meta)
-    assert again.passed_s() == 100 + (ELAPSED_PAUSE_S if jump_s > 0 else 0)
+    assert again.passed_s() == 100
     clocks.wall_s -= jump_s
-    assert again.passed_s() <= 100 + ELAPSED_PAUSE_S
+    assert again.passed_s() == 100
+
+
+def test_a_pause_of_a_week_counts_and_a_longer_one_does_not(clocks: Clocks, meta: Meta) -> None:
+    Elapsed(clocks, meta).mark(1)
+    clocks.wall_s += ELAPSED_PAUSE_S
+    again = Elapsed(clocks, meta)
+    assert again.passed_s() == ELAPSED_PAUSE_S
+    again.mark(2)
+    clocks.wall_s += ELAPSED_PAUSE_S + 1
+    assert Elapsed(clocks, meta).passed_s() == ELAPSED_PAUSE_S
 
 
 def test_what_came_between_two_marks_counts_as_come_at_the_later(clocks: Clocks, meta: Meta) -> None:

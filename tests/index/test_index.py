@@ -386,3 +386,23 @@ def test_a_refused_commit_undoes_all_and_the_next_transaction_begins_anew(tmp_pa
         meta.set("key", b"taken")
     assert meta.get("key") == b"taken"
     database.close()
+
+
+def test_a_version_that_one_relay_let_go_of_and_another_has_is_brought_to_one_that_is_new(database: Database) -> None:
+    versions = VersionRows(database)
+    first, second, new = (DeviceId(bytes([number]) * 32) for number in range(3))
+    versions.account([first, second])
+    chain = ChainId(b"c" * 32)
+    name = dot(chain, 1, 0)
+    versions.add([VersionRow(name, NodeId(name), 1, 0, "edited", b"p", b"content", 0)])
+    for relay in (first, second):
+        versions.mark_stored(relay, [name])
+    versions.let_go(first, [name], {name})
+    versions.account([new])
+    assert [row.dot for row in versions.owed(new, [chain], (-1, b""), 9)] == [name]
+    versions.let_go(second, [name], {name})
+    versions.let_go(new, [name], {name})
+    versions.account([DeviceId(b"4" * 32)])
+    assert versions.owed(DeviceId(b"4" * 32), [chain], (-1, b""), 9) == []
+    versions.bring_again([name])
+    assert [row.dot for row in versions.owed(DeviceId(b"4" * 32), [chain], (-1, b""), 9)] == [name]
