@@ -7,6 +7,7 @@ Invariant: the layout is a pure function of the home directory, so a command and
 | `agent.sock` | the local API; elsewhere (see `Home.socket`) when this path is too long for a socket address |
 | `agent.pid`, `agent.log` | the running process and what it wrote to stderr |
 | `config.toml` | the options of `meshsync up` |
+| `open.html` | leads a browser to the local page, once |
 | `device.key` | the device's secret seeds, mode 0600 |
 | `recovery-sheet` | the public part of this device's recovery sheet |
 | `index.sqlite3`, `store/` | metadata, and sealed chunks of replaced and deleted versions |
