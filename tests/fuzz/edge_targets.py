@@ -17,6 +17,7 @@ from zeroconf.const import _CLASS_IN, _FLAGS_QR_RESPONSE, _TYPE_TXT
 
 from meshsync.agent import config
 from meshsync.agent.local_api import LocalApi
+from meshsync.agent.page_guard import OPEN, guarded
 from meshsync.cli.escape import printable
 from meshsync.cli.history import split_version
 from meshsync.cli.session import file_path, folder_argument, folder_path
@@ -185,6 +186,8 @@ class _Asked:
         return self.loop.run_until_complete(self._ask(scope, body))
 
     def _scope(self, method: str, path: str, query: bytes) -> dict[str, Any]:
+        if path == "/api/v1/page":
+            raise MalformedMessage("a listener for each input")
         if path.startswith(("/api/v1/events", "/api/v1/jobs")):
             raise MalformedMessage("an answer that waits")  # a stream without end; a wait of the asker's choice
         head = {"type": "http", "asgi": {"version": "3.0"}, "http_version": "1.1", "scheme": "http"}
@@ -214,6 +217,41 @@ class _Asked:
             await api._jobs.close()
         assert statuses and statuses[0] != 500, f"status {statuses}"
         return statuses[0]
+
+
+def _page(data: bytes) -> object:
+    """Send a request to the guard of the page; nothing but what is open to all may pass, for no token was given out."""
+    method, path, headers = items(loose(data), str, str, list)
+    pairs = [items(pair, bytes, bytes) for pair in headers]
+    passed: list[str] = []
+    statuses: list[int] = []
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        passed.append(scope["path"])
+
+    async def receive() -> dict[str, Any]:
+        raise AssertionError("the guard reads no body")
+
+    async def send(message: Any) -> None:
+        statuses.extend([message["status"]] if message["type"] == "http.response.start" else [])
+
+    scope = {"type": "http", "method": method, "path": path, "headers": pairs}
+    asking = guarded(app, 8520, lambda token: False)(scope, receive, send)
+    with contextlib.suppress(StopIteration):
+        asking.send(None)  # type: ignore[attr-defined]
+    assert set(passed) <= OPEN and set(statuses) <= {401, 403, 421} and len(passed) + len(statuses) == 1
+    return passed
+
+
+def _visits() -> tuple[bytes, ...]:
+    host = [b"host", b"127.0.0.1:8520"]
+    asked = (
+        ("GET", "/", [host, [b"sec-fetch-site", b"cross-site"]]),
+        ("POST", "/session", [host, [b"origin", b"http://127.0.0.1:8520"], [b"x-meshsync-key", b"k"]]),
+        ("GET", "/api/v1/status", [host, [b"authorization", b"Bearer 00ff"]]),
+        ("GET", "/api/v1/status", [host, host, [b"origin", b"http://evil"]]),
+    )
+    return tuple(msgspec.msgpack.encode(item) for item in asked)
 
 
 _asked: list[_Asked] = []
@@ -272,5 +310,6 @@ TARGETS = (
     Target("cli-span", _span, (click.UsageError,), (b"10m", b"7d", b"999999999s")),
     Target("cli-arguments", _arguments, (),
            (b"/d/f@2", b"~nobody-here/f@1", b"2026-01-31T12:00:00.000000Z", b"\xe2\x80\xaeexe\x1b[2J\xff")),
+    Target("page-request", _page, (MalformedMessage,), _visits()),
     Target("api-request", _api, (MalformedMessage,), _requests()),
 )  # fmt: skip

@@ -20,12 +20,24 @@ from meshsync.errors import (
     SignatureInvalid,
     TransientError,
 )
+from meshsync.ids import BlobId, ChainId, RecordId, dot
 from meshsync.limits import ENTRY_BYTES_MAX
-from meshsync.metalog import checkpoint, entry, evidence, head, membership_entry, receipt, stored
+from meshsync.metalog import (
+    checkpoint,
+    entry,
+    evidence,
+    head,
+    membership_entry,
+    receipt,
+    retention_policy,
+    retire,
+    stored,
+)
 from meshsync.metalog.membership import Membership, found
 from meshsync.metalog.membership_entry import (
     Admit,
     MembershipBody,
+    SetPolicy,
     SetRelay,
     SignedMembership,
     open_membership,
@@ -166,11 +178,36 @@ def _envelopes() -> tuple[bytes, ...]:
     return tuple(packed([loose(made.signed.envelope), made.signed.payload]) for made in entries)
 
 
+def _retired() -> tuple[tuple[bytes, ...], tuple[bytes, ...]]:
+    """Return seeds for retire and collected records, as they come and as bodies to be signed anew."""
+    names = tuple(RecordId(bytes([number]) * 32) for number in range(1, 4))
+    dots = (dot(ChainId(b"c" * 32), 1, 0), dot(ChainId(b"c" * 32), 2, 0))
+    plain = retire.make_retire(
+        ANNA, FOLDER, membership=names[0], relay=RELAY.device, index=5, dots=dots, records=names[:2], cancels=names[2:]
+    )
+    done = retire.make_collected(RELAY, FOLDER, names[:1], names[1:], (BlobId(b"b" * 32),))
+    return (plain, done), (loose(plain)[0], loose(done)[0])
+
+
+def _policy(data: bytes) -> object:
+    return retention_policy.open_policy(SetPolicy(1, data))
+
+
 def _bodies(name: str) -> tuple[bytes, ...]:
     return (loose(VECTORS[name])[0],)
 
 
+(_RETIRE, _COLLECTED), (_RETIRE_BODY, _COLLECTED_BODY) = _retired()
+
 TARGETS = (
+    Target("retire", lambda data: retire.open_retire(data, FOLDER), READ_ERRORS, (_RETIRE,)),
+    Target("retire-signed", _statement(retire.RETIRE_KIND, lambda data: retire.open_retire(data, FOLDER)),
+           READ_ERRORS, (_RETIRE_BODY,)),
+    Target("collected", lambda data: retire.open_collected(data, FOLDER), READ_ERRORS, (_COLLECTED,)),
+    Target("collected-signed", _statement(retire.COLLECTED_KIND, lambda data: retire.open_collected(data, FOLDER)),
+           READ_ERRORS, (_COLLECTED_BODY,)),
+    Target("retention-policy", _policy, READ_ERRORS,
+           (retention_policy.pack_policy(retention_policy.RetentionPolicy(all_s=1, daily_s=2, floor_s=3)),)),
     Target("entry", _entry, READ_ERRORS, (VECTORS["entry, first"], VECTORS["entry, later"])),
     Target("entry-signed", _signed_entry, READ_ERRORS, _envelopes()),
     Target("membership", _membership, (*READ_ERRORS, AccessError),

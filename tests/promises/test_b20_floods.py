@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from pathlib import Path
 
 import msgspec
 import pytest
 
 from meshsync.agent.conversation import Conversation
+from meshsync.errors import LinkClosed
 from meshsync.ids import ChainId, EntryId
 from meshsync.limits import (
     COUNTER_MAX,
     HEADS_MAX,
     RECORDS_PAGE_BYTES_MAX,
     RECORDS_PAGE_ITEMS_MAX,
+    SERVED_STREAMS_MAX,
+    STREAMS_MAX,
     WANT_ITEMS_MAX,
 )
 from meshsync.metalog.fields import ChainHead
@@ -93,3 +97,39 @@ async def test_entries_are_told_a_page_at_a_time(tmp_path: Path) -> None:
             page = await talk.receive()
         assert page.more and len(page.entries) <= RECORDS_PAGE_ITEMS_MAX
         assert len(msgspec.msgpack.encode(page)) <= RECORDS_PAGE_BYTES_MAX + (1 << 20)
+
+
+async def test_streams_that_are_opened_and_say_nothing_hold_up_nobody_else(tmp_path: Path) -> None:
+    async with open_scene(tmp_path) as scene:
+        mallory, carol = await scene.member(b"m"), await scene.member(b"c")
+        link = await scene.connect(mallory)
+        flooded = scene.links[-1]
+        await scene.connect(carol)
+        silent = []
+        with contextlib.suppress(TimeoutError, LinkClosed):
+            while len(silent) < 10_000:
+                async with asyncio.timeout(0.2):
+                    stream = await link.open_stream(Priority.INTERACTIVE)
+                    await stream.send(b"\0")
+                    silent.append(stream)
+        assert len(silent) >= STREAMS_MAX - 2, "they were taken, as those of a slow member are"
+        assert len(flooded._tasks) <= SERVED_STREAMS_MAX + 2
+        await scene.gets(carol, b"file", b"1")
+
+
+async def test_streams_that_are_opened_and_thrown_away_leave_nothing_and_hold_up_nobody(tmp_path: Path) -> None:
+    async with open_scene(tmp_path) as scene:
+        mallory, carol = await scene.member(b"m"), await scene.member(b"c")
+        link = await scene.connect(mallory)
+        flooded = scene.links[-1]
+        await scene.connect(carol)
+        most = 0
+        for number in range(2_000):
+            stream = await link.open_stream(Priority.INTERACTIVE)
+            await stream.send(encode_frame(*pack(OpenChunks(scene.folder.id)))[: number % 8 + 1])
+            stream.reset(0)
+            most = max(most, len(flooded._tasks))
+            if number % 500 == 0:
+                await scene.gets(carol, b"file %d" % number, b"1")
+        await scene.until(lambda: len(flooded._tasks) <= 2)
+        assert most <= SERVED_STREAMS_MAX + 2
