@@ -24,6 +24,7 @@ from meshsync.runtime import SystemRuntime
 from tests.agent.test_agent_any_instant import act
 from tests.support.pairing_mesh import Device, Mesh
 
+IN_PLACE_EVERY = 10
 ROUNDS_A_DAY = 3
 ROUND_NS = 24 * 3600 * 10**9 // ROUNDS_A_DAY
 ACTS = 12  # of each user between two rounds
@@ -107,18 +108,25 @@ async def live(mesh: Mesh, clock: MovedClock, devices: list[Device], days: int, 
 
 
 async def check(device: Device, month: Month, instants: int, chance: random.Random) -> tuple[int, int, list[float]]:
-    """Go to random instants, one after the other, in place; return (wrong trees, paths changed, seconds of each)."""
+    """Go to random instants, one after the other; return (wrong trees, paths changed in place, seconds of each).
+
+    Each IN_PLACE_EVERY-th in place, where it is a change for everybody that makes the history longer; the others into a
+    directory of their own.
+    """
     wrong = changed = 0
     seconds = []
-    for _ in range(instants):
+    for number in range(instants):
         at, tree = month.draw(chance)
-        begun = time.perf_counter()
-        done = await device.service.restore(
-            api.RestoreRequest(path=str(device.tree), at=at, exact=True), lambda done, total: None
-        )
-        seconds.append(time.perf_counter() - begun)
-        changed += done.files - done.unchanged + done.removals
-        found = tree_of(device.tree)
+        in_place = number % IN_PLACE_EVERY == IN_PLACE_EVERY - 1
+        with tempfile.TemporaryDirectory() as aside:
+            to = "" if in_place else str(Path(aside, "then"))
+            request = api.RestoreRequest(path=str(device.tree), at=at, exact=in_place, to=to)
+            begun = time.perf_counter()
+            done = await device.service.restore(request, lambda done, total: None)
+            seconds.append(time.perf_counter() - begun)
+            found = tree_of(device.tree if in_place else Path(done.restored_to))
+        if in_place:
+            changed += done.files - done.unchanged + done.removals
         if found != tree or done.not_restored:
             wrong += 1
             print(at, sorted(found.items() ^ tree.items())[:6], done.skipped[:3], file=sys.stderr)
