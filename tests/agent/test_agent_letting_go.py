@@ -44,6 +44,11 @@ class Scene:
         (device.tree / name).write_bytes(data)
         await self.settled(device)
 
+    async def write_versions(self, device: Device, count: int) -> None:
+        """Write so many versions of `notes`, each durable before the next."""
+        for number in range(count):
+            await self.write(device, "notes", b"version %d" % number)
+
     async def settled(self, *devices: Device) -> None:
         for device in devices or self.devices:
             await device.service.rescan("")
@@ -124,8 +129,7 @@ async def test_without_a_policy_every_version_stays(tmp_path: Path) -> None:
     async with open_mesh(tmp_path) as mesh:
         at = await scene(mesh, "laptop")
         (laptop,) = at.devices
-        for number in range(3):
-            await at.write(laptop, "notes", b"version %d" % number)
+        await at.write_versions(laptop, 3)
         assert await at.let_go(laptop) == 0 and await at.pass_time() == 0
 
 
@@ -134,8 +138,7 @@ async def test_what_the_policy_keeps_no_longer_goes_from_the_relay_and_the_rest_
         at = await scene(mesh, "laptop", "desk")
         laptop, desk = at.devices
         await at.write(laptop, "other", b"stays as it is")
-        for number in range(3):
-            await at.write(laptop, "notes", b"version %d" % number)
+        await at.write_versions(laptop, 3)
         await at.settled()
         await at.keep(laptop, all_s=0)
         before = set(mesh.relay_blobs.ids())
@@ -287,8 +290,7 @@ async def test_a_policy_that_keeps_more_again_takes_back_what_was_not_carried_ou
     async with open_mesh(tmp_path) as mesh:
         at = await scene(mesh, "laptop")
         (laptop,) = at.devices
-        for number in range(3):
-            await at.write(laptop, "notes", b"version %d" % number)
+        await at.write_versions(laptop, 3)
         await at.keep(laptop, all_s=0)
         assert await at.let_go(laptop) == 2
         await at.keep(laptop, all_s=3600)
@@ -302,8 +304,7 @@ async def test_only_an_owner_lets_go(tmp_path: Path) -> None:
     async with open_mesh(tmp_path) as mesh:
         at = await scene(mesh, "laptop", "desk")
         laptop, desk = at.devices
-        for number in range(3):
-            await at.write(desk, "notes", b"version %d" % number)
+        await at.write_versions(desk, 3)
         await at.settled()
         await at.keep(laptop, all_s=0)
         assert await at.let_go(desk) == 0

@@ -92,8 +92,7 @@ async def test_over_a_restart(tmp_path: Path) -> None:
     async with open_mesh(tmp_path) as mesh:
         at = await scene(mesh, "laptop")
         (laptop,) = at.devices
-        for number in range(3):
-            await at.write(laptop, "notes", b"version %d" % number)
+        await at.write_versions(laptop, 3)
         await at.keep(laptop, all_s=6 * DAY_S, daily_s=YEAR_S)
         assert await at.let_go(laptop) == 0
         laptop = await mesh.restart(laptop)
@@ -110,8 +109,7 @@ async def test_an_owner_that_is_new_takes_back_nothing_that_another_lets_go_of(t
         laptop, desk = at.devices
         folder = at.folder(laptop)
         await folder.replica.propose(lambda: make_role(folder.replica, desk.agent.keys.device, Role.OWNER))
-        for number in range(3):
-            await at.write(laptop, "notes", b"version %d" % number)
+        await at.write_versions(laptop, 3)
         await at.settled()
         clocks = [clock_of(at, device) for device in at.devices]
         await at.keep(laptop, all_s=90 * DAY_S)

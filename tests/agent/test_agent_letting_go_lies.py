@@ -89,8 +89,7 @@ async def test_a_relay_carries_out_what_was_taken_back(tmp_path: Path) -> None:
     async with open_mesh(tmp_path) as mesh:
         at = await scene(mesh, "laptop")
         (laptop,) = at.devices
-        for number in range(3):
-            await at.write(laptop, "notes", b"version %d" % number)
+        await at.write_versions(laptop, 3)
         await at.keep(laptop, all_s=0)
         assert await at.let_go(laptop) == 2
         await at.keep(laptop, all_s=3600)
@@ -114,8 +113,7 @@ async def test_a_record_that_nobody_signed_hides_none_after_it(tmp_path: Path) -
     async with open_mesh(tmp_path) as mesh:
         at = await scene(mesh, "laptop")
         (laptop,) = at.devices
-        for number in range(3):
-            await at.write(laptop, "notes", b"version %d" % number)
+        await at.write_versions(laptop, 3)
         await at.keep(laptop, all_s=0)
         assert await at.let_go(laptop) == 2
         await at.keep(laptop, all_s=3600)
@@ -133,8 +131,7 @@ async def test_what_went_is_told_in_several_records(
     async with open_mesh(tmp_path) as mesh:
         at = await scene(mesh, "laptop")
         (laptop,) = at.devices
-        for number in range(4):
-            await at.write(laptop, "notes", b"version %d" % number)
+        await at.write_versions(laptop, 4)
         await at.keep(laptop, all_s=0)
         assert await at.let_go(laptop) == 3
         monkeypatch.setattr("relay.retiring.RETIRE_RECORDS_MAX", size)
