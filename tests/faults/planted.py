@@ -1219,7 +1219,7 @@ FAULTS = (
         "meshsync/agent/applying.py",
         "        applied.intended = [rows[0].node for _, _, rows in intents if rows]\n",
         "",
-        ("tests/sim/test_sim.py -k 11210",),
+        ("tests/agent/test_agent_applying.py",),
     ),
     Fault(
         "what can neither be looked at nor put back is told as not done",
