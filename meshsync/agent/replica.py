@@ -133,7 +133,7 @@ class Replica:
         self.view = View()
         self.marks = Marks()
         self.dirty: set[NodeId] = set()
-        self._shown_again: set[Dot] = set()  # shown by what came last, among versions that may have been let go of
+        self._shown_again: set[Dot] = set()  # shown by something that came last; they may have been let go of
         self.ticket_keys: DeviceKeys | None = None  # of the ticket that admitted this device, while it runs
         self.unreadable: dict[EntryId, MeshsyncError] = {}
         self.key_problem: MeshsyncError | None = None  # why the current epoch's key is not held
@@ -483,8 +483,9 @@ class Replica:
     def _list_versions(self, rows: Sequence[VersionRow]) -> None:
         with self.database.transaction():
             self.versions.add(rows)
-            if self._shown_again:
-                self.versions.bring_again(self._shown_again)
+            again = {name for name in self._shown_again if self.view.is_shown(name)}  # and not only in between
+            if again:
+                self.versions.bring_again(again)
             self.meta.set(LISTED_KEY, len(self.chains).to_bytes(8, "big"))
 
     def _apply(self, entry: OpenedEntry, time: int) -> list[VersionRow]:

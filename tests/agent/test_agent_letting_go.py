@@ -11,6 +11,7 @@ import pytest
 from meshsync.agent import api_schema as api
 from meshsync.agent.folder import Folder
 from meshsync.agent.history import unpack_content
+from meshsync.agent.replica import LISTED_KEY
 from meshsync.errors import SourceUnavailable
 from meshsync.ids import BlobId
 from meshsync.limits import RELAY_GRACE_S, RELAY_LEASE_S
@@ -369,3 +370,20 @@ async def test_a_newcomer_that_reads_of_it_all_at_once_knows_what_the_relay_keep
         assert len(dots) == 4
         assert known.lacking(dots) == want.lacking(dots)
         assert len(known.lacking(dots)) == 1
+
+
+async def test_over_a_restart_nothing_is_owed_that_was_let_go_of(tmp_path: Path) -> None:
+    """While the log is read again, as after a crash, each version shows for a moment."""
+    async with open_mesh(tmp_path) as mesh:
+        at = await scene(mesh, "laptop", "desk")
+        laptop, desk = at.devices
+        await at.keep(laptop, all_s=0)
+        await at.write_versions(laptop, 3)
+        await at.settled()
+        assert await at.let_go(laptop) == 2
+        await at.pass_time()
+        await mesh.stop(laptop)
+        at.folder(desk).replica.meta.set(LISTED_KEY, bytes(8))
+        desk = await mesh.restart(desk)
+        owing = at.folder(desk).durability.owing()
+        assert (owing.not_durable, owing.not_kept) == (0, 2)

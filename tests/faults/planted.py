@@ -227,7 +227,7 @@ FAULTS = (
         "what shows again after it was let go of is brought to no relay",
         "P10",
         "meshsync/agent/replica.py",
-        "            if self._shown_again:\n",
+        "            if again:\n",
         "            if False:\n",
         ("tests/agent/test_agent_letting_go_lies.py -k shows_again",),
     ),

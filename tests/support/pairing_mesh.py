@@ -82,6 +82,11 @@ class AirDiscovery:
         self._air.said.pop(self._number, None)
 
 
+def _is_ours(name: str) -> bool:
+    """Whether an agent calls its own files so; they come and go while one looks."""
+    return name == ".meshsync" or name.startswith(".meshsync-")
+
+
 @dataclass(eq=False)
 class Device:
     """An agent, what its user types, and its tree."""
@@ -110,7 +115,7 @@ class Device:
     def files(self) -> dict[str, bytes]:
         """Return the tree's files by name."""
         found = (path for path in self.tree.rglob("*") if path.is_file())
-        return {path.name: path.read_bytes() for path in found if ".meshsync" not in path.parts}
+        return {path.name: path.read_bytes() for path in found if not any(map(_is_ours, path.parts))}
 
 
 @dataclass
