@@ -7,7 +7,6 @@ Source: RFC 8999 (invariants), RFC 9000 17.2 (long headers), RFC 9001 5.8 (retry
 from __future__ import annotations
 
 import hmac
-import ipaddress
 import struct
 from dataclasses import dataclass
 from typing import Final
@@ -29,7 +28,7 @@ _LONG: Final = 0x80
 _TYPE_INITIAL: Final = 0x00
 _TYPE_RETRY: Final = 0x30
 _TYPE_MASK: Final = 0x30
-_RETRY_KEY: Final = bytes.fromhex("be0c690b9f66575a1d766b54e368c84e")
+_RETRY_CIPHER: Final = AESGCM(bytes.fromhex("be0c690b9f66575a1d766b54e368c84e"))  # RFC 9001, 5.8
 _RETRY_NONCE: Final = bytes.fromhex("461599d35d632bf2239825bb")
 _TOKEN_HEAD: Final = struct.Struct(">QB")
 _MAC_SIZE_BYTES: Final = 32
@@ -94,7 +93,7 @@ def encode_retry(initial: Initial, source: bytes, token: bytes) -> bytes:
 
 def retry_integrity_tag(original: bytes, packet: bytes) -> bytes:
     """Return the 16 bytes that end the Retry `packet` for a client that first addressed the id `original`."""
-    return AESGCM(_RETRY_KEY).encrypt(_RETRY_NONCE, b"", bytes([len(original)]) + original + packet)
+    return _RETRY_CIPHER.encrypt(_RETRY_NONCE, b"", bytes([len(original)]) + original + packet)
 
 
 class RetryTokens:
@@ -121,7 +120,7 @@ class RetryTokens:
         return body[_TOKEN_HEAD.size : _TOKEN_HEAD.size + size]
 
     def _mac(self, body: bytes, address: Address, retry_source: bytes) -> bytes:
-        host = ipaddress.ip_address(address[0]).packed
+        host = address[0].encode()
         return keyed(
             self._key, bytes([len(host)]) + host + struct.pack(">HB", address[1], len(body)) + body + retry_source
         )
