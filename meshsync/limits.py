@@ -330,6 +330,7 @@ IGNORE_STARS_PER_NAME_MAX: Final = 3  # n stars backtrack in the order of 255^n 
 
 # --- sync ----------------------------------------------------------------------------------------------------
 DERIVED_NAME_TRIES: Final = 4  # 8, 16, 32, 64 hex digits: nobody can find two nodes that collide in all of them
+LISTING_MERGED_CACHED_MAX: Final = 10_000  # directories whose merged ones are held between two changes: about 2 MiB
 DERIVED_EXTENSION_BYTES_MAX: Final = 16  # a longer tail after the last dot is not an extension
 SYNC_ITEMS_PER_DROP_MAX: Final = 10_000  # at most 2 MiB of a batch; a larger directory is dropped in several operations
 SAFETY_CHANGES_MIN: Final = 100  # files; fewer are a user's ordinary work and never held

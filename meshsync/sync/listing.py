@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator, Mapping
 
 from meshsync.content.record import Content, Kind
 from meshsync.ids import ROOT, Dot, NodeId
-from meshsync.limits import DERIVED_NAME_TRIES
+from meshsync.limits import DERIVED_NAME_TRIES, LISTING_MERGED_CACHED_MAX
 from meshsync.sync.ancestors import ancestor_puts, put_of
 from meshsync.sync.names import derived_name
 from meshsync.sync.node import DIRECTORY, Face, Node, Version
@@ -58,6 +58,11 @@ class Listing:
         self._nodes = nodes
         self._copies = copies
         self._versions = versions
+        self._merged: dict[NodeId, tuple[NodeId, ...]] = {}  # what `merged` found since the tables changed
+
+    def forget(self) -> None:
+        """Answer anew from the tables, which change."""
+        self._merged.clear()
 
     def face(self, node: NodeId) -> Face | None:
         """Return the face of a node or of an untouched conflict copy, None if it is not shown."""
@@ -70,10 +75,20 @@ class Listing:
 
     def merged(self, directory: NodeId) -> tuple[NodeId, ...]:
         """Return all directories that are shown as one with `directory`, it included; () if it is not shown."""
-        chain = self._chain(directory)
-        parents: tuple[NodeId, ...] = () if chain is None else (ROOT,)
-        for face in chain or ():
+        unknown: list[Face] = []
+        node = directory
+        while node != ROOT and node not in self._merged:
+            face = self.face(node)
+            if face is None:
+                return ()
+            unknown.append(face)
+            node = face.parent
+        parents = (ROOT,) if node == ROOT else self._merged[node]
+        if len(self._merged) + len(unknown) > LISTING_MERGED_CACHED_MAX:
+            self._merged.clear()
+        for face in reversed(unknown):
             parents = tuple(f.node for f in self.group_of(parents, face.name) if f.content == DIRECTORY)
+            self._merged[face.node] = parents
         return parents
 
     def _chain(self, node: NodeId) -> list[Face] | None:

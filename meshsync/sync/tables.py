@@ -49,6 +49,7 @@ class Tables:
         old, new = node.faces, build_faces(node, self._context)
         if len(old) == len(new) and all(a.same(b) for a, b in zip(old, new, strict=True)):
             return
+        self._listing.forget()
         for face in old:
             self._remove(face, node.id)
         node.faces = new

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from dataclasses import replace
 
 import pytest
 
@@ -123,3 +124,19 @@ def test_puts_cost_in_proportion_and_the_rename_of_a_directory_costs_the_same_wh
         assert view.path_of(directory) == (b"E",) and view.path_of(NodeId(dot(CHAIN, 2, 7))) == (b"E", b"2-7")
     assert puts[1] < 4.4 * puts[0]
     assert renames[1] == renames[0]
+
+
+def test_what_lies_deep_is_found_in_proportion_to_the_directories_above_it() -> None:
+    found = []
+    for depth in (100, 400):
+        view = View()
+        puts = [Put(None, DIRECTORY, False, 0, (), ROOT, b"d", (b"d",))]
+        nodes = [NodeId(dot(CHAIN, 1, index)) for index in range(depth)]
+        for parent in nodes[:-1]:
+            puts.append(replace(puts[0], parent=parent))
+        view.apply(DeliveredEntry(DEVICE, CHAIN, 1, 1, tuple(puts)))
+        found.append(calls_of(lambda view=view, nodes=nodes: [view.merged(node) for node in nodes]))
+        assert view.merged(nodes[-1]) == (nodes[-1],)
+        view.apply(DeliveredEntry(DEVICE, CHAIN, 2, 2, (puts[0],)))
+        assert set(view.merged(nodes[0])) == {nodes[0], NodeId(dot(CHAIN, 2, 0))}
+    assert found[1] < 4.4 * found[0]
