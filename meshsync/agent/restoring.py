@@ -15,7 +15,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any
+from typing import Any, BinaryIO
 
 from meshsync.agent.content_pieces import content_pieces
 from meshsync.agent.daemon import Agent
@@ -102,12 +102,19 @@ async def write_out(
 
     async def write(was: Was) -> None:
         nonlocal done
+        last = b""  # written with what ends the file: a small one costs one job of a thread
         with _Written(place(was), was) as file:
             async for piece in version_pieces(agent, folder, was.content, display(was.path), area):
-                await agent.runtime.in_thread(file.write, piece)
+                if last:
+                    await agent.runtime.in_thread(file.write, last)
+                last = piece
                 done += len(piece)
                 progress(done, total)
-            await agent.runtime.in_thread(file.finish)
+            await agent.runtime.in_thread(file.finish, last)
+
+    async def write_all(rest: Iterator[Was]) -> None:
+        for was in rest:
+            await write(was)
 
     try:
         await agent.runtime.in_thread(lambda: to.mkdir(parents=True, exist_ok=True))
@@ -118,9 +125,10 @@ async def write_out(
                 place(was).mkdir()
             elif was.content.kind is Kind.LINK:
                 place(was).symlink_to(os.fsdecode(was.content.target))
-        files = [was for was in wanted if was.content.kind is Kind.FILE]
-        for start in range(0, len(files), RESTORE_AT_ONCE):  # a disk makes some durable in the time of one
-            await _all_of([write(was) for was in files[start : start + RESTORE_AT_ONCE]])
+        files = iter([was for was in wanted if was.content.kind is Kind.FILE])
+        await _all_of(
+            [write_all(files) for _ in range(RESTORE_AT_ONCE)]
+        )  # a disk makes some durable in the time of one
         await agent.runtime.in_thread(must_be_free, target)
         await agent.runtime.in_thread(temporary.rename, target)
     except OSError as error:
@@ -141,11 +149,11 @@ async def _all_of(work: Sequence[Coroutine[Any, Any, None]]) -> None:
 
 
 class _Written:
-    """A file that is being written by threads; leaving it waits for the one at work, and lets no other begin."""
+    """A file that threads make and write; leaving it waits for the one at work, and lets no other begin."""
 
     def __init__(self, path: Path, was: Was) -> None:
-        self._file = path.open("xb")
-        self._was = was
+        self._path, self._was = path, was
+        self._file: BinaryIO | None = None
         self._gate = Gate()
 
     def __enter__(self) -> _Written:
@@ -153,24 +161,31 @@ class _Written:
 
     def __exit__(self, *error: object) -> None:
         self._gate.close()
-        self._file.close()
+        if self._file is not None:
+            self._file.close()
 
     def write(self, piece: bytes) -> None:
-        """Append `piece`. Raises OSError."""
+        """Append `piece`. Raises OSError, also if the file was there."""
         with self._gate.enter() as entered:
             if entered:
-                self._file.write(piece)
+                self._made().write(piece)
 
-    def finish(self) -> None:
-        """Set exec bit and mtime and make all of it durable. Raises OSError."""
+    def finish(self, last: bytes) -> None:
+        """Append `last`, set exec bit and mtime and make all of it durable. Raises OSError as `write`."""
         with self._gate.enter() as entered:
             if entered:
-                self._file.flush()
-                fd, was = self._file.fileno(), self._was
-                mode = os.fstat(fd).st_mode & 0o777
-                os.fchmod(fd, mode | (mode & 0o444) >> 2 if was.executable else mode)
-                os.utime(fd, ns=(was.mtime_ns, was.mtime_ns))
-                os.fsync(fd)
+                file, was = self._made(), self._was
+                file.write(last)
+                file.flush()
+                mode = os.fstat(file.fileno()).st_mode & 0o777
+                os.fchmod(file.fileno(), mode | (mode & 0o444) >> 2 if was.executable else mode)
+                os.utime(file.fileno(), ns=(was.mtime_ns, was.mtime_ns))
+                os.fsync(file.fileno())
+
+    def _made(self) -> BinaryIO:
+        if self._file is None:
+            self._file = self._path.open("xb")
+        return self._file
 
 
 class InPlace:
