@@ -171,7 +171,7 @@ class _Written:
                 self._made().write(piece)
 
     def finish(self, last: bytes) -> None:
-        """Append `last`, set exec bit and mtime and make all of it durable. Raises OSError as `write`."""
+        """Append `last`, set exec bit and mtime, make all of it durable and close it. Raises OSError as `write`."""
         with self._gate.enter() as entered:
             if entered:
                 file, was = self._made(), self._was
@@ -181,6 +181,7 @@ class _Written:
                 os.fchmod(file.fileno(), mode | (mode & 0o444) >> 2 if was.executable else mode)
                 os.utime(file.fileno(), ns=(was.mtime_ns, was.mtime_ns))
                 os.fsync(file.fileno())
+                file.close()
 
     def _made(self) -> BinaryIO:
         if self._file is None:
