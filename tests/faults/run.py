@@ -49,8 +49,11 @@ def copy_product(target: Path) -> None:
 
 
 def run_pytest(directory: Path, arguments: str) -> int | None:
-    """Return pytest's exit code, None if it did not end in time."""
-    command = [sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", *arguments.split()]
+    """Return pytest's exit code, None if it did not end in time.
+
+    One process runs the tests: with more of them pytest tells a failure as an interruption, by another exit code.
+    """
+    command = [sys.executable, "-m", "pytest", "-q", "-x", "-n", "0", "-p", "no:cacheprovider", *arguments.split()]
     environment = {**os.environ, "PYTHONPATH": str(directory), "PYTHONDONTWRITEBYTECODE": "1"}
     with subprocess.Popen(
         command,
