@@ -193,16 +193,23 @@ class Agent:
     # --- folders ------------------------------------------------------------------------------------------
 
     async def open_folder(self, found: FolderHome) -> Folder:
-        """Load a folder and begin to sync it."""
+        """Load a folder and begin to sync it.
+
+        Raises what its index refuses; nothing of it runs then: a second one, opened later, writes the same chain.
+        """
         folder = await self.runtime.in_thread(
             Folder, self.runtime, found, self.keys, self.counters, self._faults, self.note_change, self._machine
         )
         self.folders[folder.id] = folder
-        await folder.start()
-        self.dialer.add(folder.inviter_addresses, folder.keys().discovery_key(folder.keys().current))
-        self._tasks[f"folder {folder.id.hex()}"] = self.runtime.spawn(self._follow(folder), "follow membership")
-        self.handouts.opened(folder)
-        self.refresh()
+        try:
+            await folder.start()
+            self.dialer.add(folder.inviter_addresses, folder.keys().discovery_key(folder.keys().current))
+            self._tasks[f"folder {folder.id.hex()}"] = self.runtime.spawn(self._follow(folder), "follow membership")
+            self.handouts.opened(folder)
+            self.refresh()
+        except BaseException:
+            await self.close_folder(folder)
+            raise
         return folder
 
     async def _open_later(self, found: FolderHome) -> None:
@@ -221,10 +228,14 @@ class Agent:
         """Stop syncing a folder."""
         self.handouts.closing(folder)
         del self.folders[folder.id]
-        self._tasks.pop(f"folder {folder.id.hex()}").cancel()
+        following = self._tasks.pop(f"folder {folder.id.hex()}", None)
+        if following is not None:
+            following.cancel()
         self.members.forget(folder)
-        self.refresh()
-        await folder.close()
+        try:
+            self.refresh()
+        finally:  # whatever could not be announced, this one writes nothing more
+            await folder.close()
 
     async def _follow(self, folder: Folder) -> None:
         """React to changes of who belongs to the folder and where it is stored; again if the index refuses that."""

@@ -83,10 +83,14 @@ class SmallFetch:
         """Stage the contents of `actions`, reporting each as it is there. Cancel to stop."""
         futures: list[asyncio.Future[bytes]] = []
         placing = self._runtime.spawn(self._runtime.in_thread(self._place, actions), "place small files")
-        reported = False
         try:
             placed = await asyncio.shield(placing)
-            reported = True
+        except asyncio.CancelledError:
+            for found, _ in await placing:  # a thread cannot be stopped: what it staged is there when it ends
+                if isinstance(found, Staged):
+                    found.file.discard()
+            raise
+        try:
             for action, (found, base) in zip(actions, placed, strict=True):
                 if found is None and not self._is_wanted(action):
                     self._report(action, None, "")
@@ -100,10 +104,6 @@ class SmallFetch:
         finally:
             for future in futures:
                 future.cancel()
-            if not reported:
-                for found, _ in await placing:  # a thread cannot be stopped: what it staged is there when it ends
-                    if isinstance(found, Staged):
-                        found.file.discard()
 
     def drop(self, node: NodeId) -> None:
         """Stop asking for one of a batch, whose content may be nowhere any more; the others go on."""

@@ -30,7 +30,7 @@ def test_a_failure_at_any_step_loses_and_tears_nothing(name: str) -> None:
         assert not problem, f"{point}: {problem}"
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_a_failure_at_every_step() -> None:
     assert main(["--workers", "2"]) == 0
 

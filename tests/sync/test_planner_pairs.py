@@ -15,7 +15,7 @@ def test_a_pair_of_changes_ends_with_both() -> None:
     assert [why for case in islice(cases(), 0, None, FEW) if (why := failure(case))] == []
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_fifty_thousand_pairs_of_changes_end_with_both() -> None:
     count, failed = try_every(MANY, workers=2)
     assert failed == [] and count >= 50_000

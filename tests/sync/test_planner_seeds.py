@@ -11,6 +11,6 @@ def test_random_users_end_with_everything_and_the_last_word_counts() -> None:
     assert [why for seed in range(300) if (why := run(seed))] == []
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_ten_thousand_random_histories_of_users() -> None:
     assert try_seeds(range(10_000), workers=2) == []
