@@ -63,6 +63,7 @@ class FetchPool:
         self._staged: dict[NodeId, tuple[Content, Staged]] = {}
         self._finished: list[NodeId] = []
         self._failed: list[tuple[NodeId, str]] = []
+        self._closed = False
 
     @property
     def total_bytes(self) -> int:
@@ -89,7 +90,9 @@ class FetchPool:
         return False
 
     def start(self) -> None:
-        """Begin to fetch what is wanted, as far as the bounds allow."""
+        """Begin to fetch what is wanted, as far as the bounds allow; nothing once the pool is closed."""
+        if self._closed:
+            return
         batch: list[WriteFile] = []
         while self._queue and len(self._running) + len(self._staged) < FETCH_VERSIONS_MAX:
             node = self._queue.popleft()
@@ -209,7 +212,8 @@ class FetchPool:
         self._partial.forget(node)
 
     async def close(self) -> None:
-        """Stop all fetches; staged files stay for the next start."""
+        """Stop all fetches and begin no more; staged files stay for the next start."""
+        self._closed = True  # a fetch that ends gives its place to one that waits
         tasks = set(self._running.values())
         for task in tasks:
             task.cancel()

@@ -22,7 +22,7 @@ from meshsync.content.seal import BlobKind, seal_chunk
 from meshsync.crypto.folder_keys import FolderKeys, commitment
 from meshsync.ids import ChunkId, Dot, FolderId, NodeId
 from meshsync.index.database import Database
-from meshsync.limits import FETCH_PARTIAL_BYTES_MIN
+from meshsync.limits import FETCH_PARTIAL_BYTES_MIN, FETCH_VERSIONS_MAX
 from meshsync.sync.actions import WriteFile
 from meshsync.transport.base import Priority
 from tests.support.folder_tree import FaultySyscalls, FolderTree
@@ -299,3 +299,15 @@ async def test_small_files_of_which_the_index_cannot_tell_what_is_here_are_told_
     scene.database.close()
     scene.pool.start()
     await scene.until(scene.pool.take_failed)
+
+
+@pytest.mark.parametrize("chunks", [SIZES["one chunk"], SIZES["several chunks"]], ids=["one chunk", "several chunks"])
+async def test_a_pool_that_was_closed_begins_nothing_that_waited_for_its_turn(scene: Scene, chunks: int) -> None:
+    content = scene.member.offer(b"a", chunks)
+    for number in range(FETCH_VERSIONS_MAX + 1):
+        scene.want(content, NodeId(b"%044d" % number))
+    scene.pool.start()
+    await scene.member.asked.wait()
+    before = asyncio.all_tasks()
+    await scene.pool.close()
+    assert asyncio.all_tasks() <= before
