@@ -151,8 +151,7 @@ class Agent:
             try:
                 await self.open_folder(found)
             except ResourceError as error:
-                self.unopened[found.folder] = error
-                self.keep_running(self._open_later(found), "open folder")
+                self._wait_for(found, error)
         await self.backups.start(self.keys)
         for kept in self.backups.folders.values():
             self.dialer.add(kept.note.addresses, kept.discovery_key)
@@ -211,6 +210,21 @@ class Agent:
             await self.close_folder(folder)
             raise
         return folder
+
+    async def open_made(self, made: FolderHome) -> Folder:
+        """Open a folder that was just made. If its index refuses that, the ResourceError says so, and the folder is
+        opened as soon as that is over.
+        """
+        try:
+            return await self.open_folder(made)
+        except ResourceError as error:
+            self._wait_for(made, error)
+            self.note_change()
+            raise
+
+    def _wait_for(self, found: FolderHome, error: ResourceError) -> None:
+        self.unopened[found.folder] = error
+        self.keep_running(self._open_later(found), "open folder")
 
     async def _open_later(self, found: FolderHome) -> None:
         """Open a folder whose index is refused by the disk as soon as that is over; the others go on meanwhile."""

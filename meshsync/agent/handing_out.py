@@ -74,7 +74,7 @@ async def hand_out(
     )
     agent.handouts.busy.add(home.folder)
     try:
-        folder = await agent.open_folder(home)
+        folder = await agent.open_made(home)
         ticket = await _filled(agent, folder, found, expires_s, progress)
     finally:
         agent.handouts.busy.discard(home.folder)

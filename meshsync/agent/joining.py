@@ -81,7 +81,7 @@ async def join_folder(agent: Agent, ticket: Ticket, path: str, first: DeviceId |
         if root is None:
             root = await _prepare_root(agent, str(Path.home() / name))
     home = await agent.runtime.in_thread(enter_folder, agent.home.path, agent.keys, keys, opened, root, name, noted)
-    folder = await agent.open_folder(home)
+    folder = await agent.open_made(home)
     folder.replica.ticket_keys = ticket.keys
     return folder, via
 
@@ -92,6 +92,9 @@ def check_unused(agent: Agent, ticket: Ticket) -> None:
         present = agent.folders[ticket.folder]
         what = "this device has the folder already" if present.handout is None else "this device has the file already"
         raise ConfigError(what, folder=present.name, next_step="meshsync status")
+    if ticket.folder in agent.unopened:
+        why = f"this device has the folder already, and waits for its disk: {agent.unopened[ticket.folder]}"
+        raise ConfigError(why, next_step="meshsync status")
     kept = agent.backups.folders.get(ticket.folder)
     if kept is not None:
         next_step = f"To read it here, end that first: meshsync leave {kept.name}"

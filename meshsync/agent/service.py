@@ -119,7 +119,7 @@ class Service:
         home = await agent.runtime.in_thread(
             found_folder, agent.runtime, agent.home.path, agent.keys, root, root.name, agent.options.label
         )
-        return await agent.open_folder(home)
+        return await agent.open_made(home)
 
     async def invitations(self, folder: str) -> api.InvitationList:
         found: list[api.Invitation] = []

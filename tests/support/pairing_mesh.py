@@ -148,13 +148,15 @@ class Mesh:
         self._closing.push_async_callback(self.relay.close)
         return self.relay
 
-    async def start(self, name: str, *, on_lan: bool = True) -> Device:
+    async def start(
+        self, name: str, *, on_lan: bool = True, open_index: Callable[[Path], Database] = Database
+    ) -> Device:
         """Start an agent; it announces itself and looks for others only if it is `on_lan`."""
         self._started += 1
         home, tree = Home(self.directory / f"home of {name}"), self.directory / name
         home.create()
         tree.mkdir()
-        return await self._run(self._started, name, home, tree, on_lan)
+        return await self._run(self._started, name, home, tree, on_lan, open_index)
 
     async def restart(self, device: Device, *, on_lan: bool = True) -> Device:
         """Stop an agent, if it runs, and start another one with the same home and tree."""
@@ -163,13 +165,21 @@ class Mesh:
         agent = device.agent
         return await self._run(self._started, agent.options.name, agent.home, device.tree, on_lan)
 
-    async def _run(self, number: int, name: str, home: Home, tree: Path, on_lan: bool) -> Device:
+    async def _run(
+        self,
+        number: int,
+        name: str,
+        home: Home,
+        tree: Path,
+        on_lan: bool,
+        open_index: Callable[[Path], Database] = Database,
+    ) -> Device:
         async def open_endpoint(
             runtime: Runtime, keys: DeviceKeys, listen: str, engine: str, policy: Policy
         ) -> MemoryEndpoint:
             return await MemoryEndpoint.open(self.runtime, keys, self.network, policy)
 
-        machine = Machine(Syscalls(), Watcher, Database, open_endpoint)
+        machine = Machine(Syscalls(), Watcher, open_index, open_endpoint)
         relays = (self.relay_address.text,) if self.relay_address else ()
         discoveries: list[Discovery] = [AirDiscovery(self.air, number)] if on_lan else []
         agent = Agent(self.runtime, home, Options(name, "", relays, ""), discoveries, machine)
