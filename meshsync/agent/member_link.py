@@ -124,6 +124,7 @@ class MemberLink:
         self._refused: dict[FolderId, asyncio.Future[None]] = {}
         self._following: dict[FolderId, asyncio.Task[None]] = {}
         self._giving: dict[asyncio.Task[Any], FolderId] = {}
+        self._telling: dict[asyncio.Task[None], FolderId] = {}
         self._serving = asyncio.Semaphore(SERVED_STREAMS_MAX)
         self._is_over = False
 
@@ -151,7 +152,8 @@ class MemberLink:
         """
         if self._is_over:
             return
-        shared = {f.replica.folder: f for f in self._folders() if self._shares(f)}
+        folders = list(self._folders())
+        shared = {f.replica.folder: f for f in folders if self._shares(f)}
         for folder, task in list(self._following.items()):
             if folder not in shared:
                 task.cancel()
@@ -159,6 +161,10 @@ class MemberLink:
         for giving, folder in list(self._giving.items()):
             if folder not in shared:
                 giving.cancel()
+        told = {f.replica.folder for f in folders if not f.paused}  # who is no member any more is told that, too
+        for telling, folder in list(self._telling.items()):
+            if folder not in told:
+                telling.cancel()
         for folder, service in shared.items():
             task_before = self._following.get(folder)
             if task_before is None or task_before.done():
@@ -220,9 +226,25 @@ class MemberLink:
             await conversation.finish()
         elif isinstance(message, FollowLog):
             self._nudge(service.replica.folder)
-            await LogServer(self._runtime, service.replica, lambda: service.farewell(peer)).serve(conversation)
+            await self._tell(service, conversation)
         else:
             await self._give(service, conversation)
+
+    async def _tell(self, service: SharedFolder, conversation: Conversation) -> None:
+        """Serve the log until the peer finishes, or the folder is paused or closed: the peer then asks again later."""
+        server = LogServer(self._runtime, service.replica, lambda: service.farewell(self.link.peer))
+        telling = self._spawn(server.serve(conversation), "serve log")
+        self._telling[telling] = service.replica.folder
+        try:
+            await asyncio.wait((telling,))
+        finally:
+            telling.cancel()
+            del self._telling[telling]
+        if not telling.cancelled():
+            telling.result()
+        elif not self._is_over:
+            await conversation.send(FollowRefused("not shared with this device now"))
+            await conversation.finish()
 
     async def _give(self, service: SharedFolder, conversation: Conversation) -> None:
         """Serve chunks for as long as the folder is shared with the peer."""
