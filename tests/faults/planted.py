@@ -26,6 +26,38 @@ class Fault:
 FAULTS = (
     # --- the user's disk ----------------------------------------------------------------------------------------
     Fault(
+        "a folder whose opening failed goes on beside the one that is opened later",
+        "P1",
+        "meshsync/agent/daemon.py",
+        "        except BaseException:\n            await self.close_folder(folder)\n            raise\n",
+        "        except BaseException:\n            raise\n",
+        ("tests/sim/test_sim.py -k 703317",),
+    ),
+    Fault(
+        "a folder made on a full disk waits for a restart",
+        "P15",
+        "meshsync/agent/daemon.py",
+        "            self._wait_for(made, error)\n            self.note_change()\n",
+        "            self.note_change()\n",
+        ("tests/agent/test_agent_opened_later.py",),
+    ),
+    Fault(
+        "what waits to be fetched begins while its folder is closed",
+        "P8",
+        "meshsync/agent/fetch_pool.py",
+        "        if self._closed:\n            return\n",
+        "",
+        ("tests/agent/test_agent_fetch_pool.py",),
+    ),
+    Fault(
+        "a paused folder goes on telling its log",
+        "P18",
+        "meshsync/agent/member_link.py",
+        "                telling.cancel()\n        for folder, service",
+        "                pass\n        for folder, service",
+        ("tests/agent/test_agent_paused.py",),
+    ),
+    Fault(
         "a restore takes what is there away without setting it aside",
         "P10",
         "meshsync/agent/placing.py",
