@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import random
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 USER = {
     "create": 8, "save": 8, "append": 4, "same_size": 3, "copy": 2, "hard_link": 1, "rename": 8, "swap": 2, "delete": 4,
     "delete_folder": 2, "make_folder": 3, "chmod": 2, "touch": 2, "make_link": 1, "change_kind": 1,
 }  # fmt: skip
 MACHINE = {"kill": 4, "power_cut": 4, "stop": 2, "apart": 5, "clock": 2, "disk_full": 1, "disk_errors": 1, "relay": 2}
+RESTORES = ("restore_file", "restore_system")
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,3 +84,20 @@ def draw(seed: int) -> Plan:
         acts.append(act(at, kind, steps=steps))
     after = tuple(act(0.0, kind_of(USER)) for _ in range(chance.randint(0, 3)))
     return Plan(str(seed), devices, relayed, joins, starts, before, tuple(acts), after)
+
+
+def with_restores(plan: Plan) -> Plan:
+    """Return the plan with one machine whose index comes back from a backup, twice in some plans."""
+    chance = random.Random(f"restores {plan.seed}")
+    machine = chance.randint(1, plan.devices)
+    last = max([act.at for act in plan.acts] + [*plan.starts])
+    numbers = iter(range(10_000, 10_010))
+
+    def act(kind: str, begin: float) -> Act:
+        steps = chance.choice((0, 1 + int(60 * chance.random() ** 2)))
+        return Act(next(numbers), begin + chance.random() * (last - begin), machine, kind, steps, 3.0 * chance.random())
+
+    backup = act("back_up", 0.0)
+    restores = [act(chance.choice(RESTORES), backup.at) for _ in range(chance.choice((1, 1, 2)))]
+    acts = sorted([*plan.acts, backup, *restores], key=lambda act: act.at)
+    return replace(plan, acts=tuple(acts))

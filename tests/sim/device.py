@@ -66,6 +66,8 @@ class SimDevice:
         self.disk = Disk(lambda: loop.now, self._wall_ns, has_birth=self.chance.random() < 0.8)
         source = beginning.joiners if joins else beginning.indexes
         self.index = KeptIndex(source[number - 1])
+        self.mark = IndexMark(b"the first file", b"the first boot")
+        self.image: bytes | None = None  # the index as it was backed up
         self._seed = f"{seed} {number}"
         self._network, self._memory = network, memory
         self._failed = failed
@@ -106,10 +108,9 @@ class SimDevice:
         ) -> MemoryEndpoint:
             return await MemoryEndpoint.open(runtime, keys, self._memory, policy, port_of(self.number))
 
-        mark = IndexMark(b"", b"")
         ignored = (lambda path: None, lambda path: None)
         machine = Machine(
-            syscalls, watch, lambda path: self.index.open(process), open_endpoint, lambda path: mark, *ignored
+            syscalls, watch, lambda path: self.index.open(process), open_endpoint, lambda path: self.mark, *ignored
         )
         options = Options(f"device {self.number}", "", self.relays, "")
         self.agent = Agent(runtime, self.beginning.homes[self.number - 1], options, [_Neighbours(self)], machine)
@@ -132,6 +133,18 @@ class SimDevice:
         """End the process and lose what the disk did not hold yet."""
         self.kill()
         self.disk.power_cut(self.chance)
+
+    def back_up(self) -> None:
+        """End the process at once and keep a copy of the index."""
+        self.kill()
+        self.image = self.index.image()
+
+    def restore(self, mark: IndexMark) -> None:
+        """End the process at once and bring back the index that was backed up last, if one was; it is `mark` then."""
+        self.kill()
+        if self.image is not None:
+            self.index.restore(self.image)
+            self.mark = mark
 
     async def stop(self) -> None:
         """End the agent in order."""

@@ -36,6 +36,16 @@ class KeptIndex:
         if self.connection.in_transaction:
             self.connection.execute("ROLLBACK")
 
+    def image(self) -> bytes:
+        """Return its bytes. No process may be in a transaction."""
+        return self.connection.serialize()
+
+    def restore(self, image: bytes) -> None:
+        """Become what it was when `image` was taken. No process may have it open."""
+        self.connection.close()
+        self.connection = sqlite3.connect(":memory:", isolation_level=None)
+        self.connection.deserialize(image)
+
     def close(self) -> None:
         """Free the memory."""
         self.connection.close()

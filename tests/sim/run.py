@@ -11,8 +11,9 @@ import re
 import sys
 import time
 from collections.abc import Sequence
+from functools import partial
 
-from tests.sim.acts import Plan, draw
+from tests.sim.acts import Plan, draw, with_restores
 from tests.sim.shrink import shrink
 from tests.sim.world import run
 
@@ -35,10 +36,15 @@ def explain(plan: Plan) -> str:
     return "\n".join([outcome.problem, "Shrunk:", *acts, "What happened:", *story, repr(small)])
 
 
-def try_seed(seed: int) -> tuple[int, str]:
+def plan_of(seed: int, *, restores: bool) -> Plan:
+    """Return the plan of a seed; with `restores` an index comes back from a backup in it."""
+    return with_restores(draw(seed)) if restores else draw(seed)
+
+
+def try_seed(seed: int, *, restores: bool) -> tuple[int, str]:
     """Run one seed; return it with what is wrong, empty if nothing."""
     try:
-        return seed, run(draw(seed)).problem
+        return seed, run(plan_of(seed, restores=restores)).problem
     except Exception as error:  # noqa: BLE001 a mistake of the simulation must name its seed too
         return seed, f"the simulation failed: {error!r}"
 
@@ -49,13 +55,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--seeds", default="0-1999", help="FIRST-LAST, or one seed")
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--explained", type=int, default=3, help="failures whose history is shrunk")
+    parser.add_argument("--restores", action="store_true", help="in each an index comes back from a backup")
     chosen = parser.parse_args(arguments)
     first, _, last = chosen.seeds.partition("-")
     seeds = range(int(first), int(last or first) + 1)
     started = time.perf_counter()
     failed: list[tuple[int, str]] = []
+    trying = partial(try_seed, restores=chosen.restores)
     with multiprocessing.get_context("spawn").Pool(chosen.workers) as pool:
-        for count, (seed, problem) in enumerate(pool.imap_unordered(try_seed, seeds, chunksize=8), 1):
+        for count, (seed, problem) in enumerate(pool.imap_unordered(trying, seeds, chunksize=8), 1):
             if count % PROGRESS == 0:
                 print(f"{count} seeds, {len(failed)} failed", flush=True)
             if problem:
@@ -64,7 +72,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     took = time.perf_counter() - started
     print(f"{len(seeds)} seeds in {took:.1f} s, {len(seeds) / took:.1f} seeds/s, {len(failed)} failed")
     for seed, _ in sorted(failed)[: chosen.explained]:
-        print(f"\nseed {seed}: {explain(draw(seed))}")
+        print(f"\nseed {seed}: {explain(plan_of(seed, restores=chosen.restores))}")
     return 1 if failed else 0
 
 

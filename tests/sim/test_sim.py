@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.sim.acts import Act, Plan, draw
+from tests.sim.acts import Act, Plan, draw, with_restores
 from tests.sim.loop import Deadlock, SimLoop
 from tests.sim.run import main
 from tests.sim.shrink import shrink
@@ -74,6 +74,12 @@ FOUND = (
 def test_a_mesh_converges_and_loses_nothing(seed: int) -> None:
     outcome = run(draw(seed))
     assert not outcome.problem, f"seed {seed}: {outcome.problem}; python -m tests.sim.run --seeds {seed} shrinks it"
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_an_index_that_comes_back_from_a_backup_loses_nothing_and_accuses_nobody(seed: int) -> None:
+    outcome = run(with_restores(draw(seed)))
+    assert not outcome.problem, f"python -m tests.sim.run --restores --seeds {seed} shrinks it: {outcome.problem}"
 
 
 @pytest.mark.parametrize("seed", range(1000, 1010))

@@ -159,6 +159,18 @@ class World:
         checks.nothing_torn(self.book, device, self.users[device.number])
         self.loop.call_later(act.lasts, self._start, device)
 
+    def _back_up(self, act: Act, device: SimDevice) -> None:
+        device.back_up()
+        self.loop.call_later(act.lasts, self._start, device)
+
+    def _restore_file(self, act: Act, device: SimDevice) -> None:
+        device.restore(device.mark._replace(place=b"restored by %d" % act.number))
+        self.loop.call_later(act.lasts, self._start, device)
+
+    def _restore_system(self, act: Act, device: SimDevice) -> None:
+        device.restore(device.mark._replace(boot=b"after %d" % act.number))
+        self.loop.call_later(act.lasts, self._start, device)
+
     def _stop(self, act: Act, device: SimDevice) -> None:
         async def stop() -> None:
             await device.stop()
